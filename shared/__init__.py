@@ -1,0 +1,1 @@
+"""What more than one service needs, each package one behaviour."""

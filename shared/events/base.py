@@ -1,0 +1,95 @@
+"""What every event has: a type, a topic, a subject and, once it travelled, an envelope."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from secrets import token_bytes
+from typing import Annotated, Any, ClassVar, Self
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PrivateAttr, StringConstraints
+
+Id = UUID
+Short = Annotated[str, StringConstraints(max_length=300)]
+Text = Annotated[str, StringConstraints(max_length=4000)]
+
+
+def uuid7(at: datetime | None = None) -> UUID:
+    """A time-ordered id (RFC 9562 §5.7): 48 bits of milliseconds, 74 of chance."""
+    milliseconds = int((at.timestamp() if at else time.time()) * 1000)
+    value = milliseconds << 80 | int.from_bytes(token_bytes(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def uuid7_time(value: UUID) -> datetime:
+    """When a UUIDv7 was made; the inbox refuses events by this age."""
+    return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+
+
+class Part(BaseModel):
+    """A piece of an event; unknown keys are ignored, so that a version may grow."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64")
+
+
+class Meta(Part):
+    """The envelope: CloudEvents 1.0 attributes, carried as Kafka headers (binary mode)."""
+
+    event_id: UUID
+    sequence: int
+    """The outbox row's id: rises in commit order for one entity; not gapless."""
+    time: AwareDatetime
+    source: str
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+
+
+class Event(Part):
+    """The base of every event model; the registry adds topic and owner."""
+
+    TYPE: ClassVar[str]
+    TOPIC: ClassVar[str]
+    """May hold `{service}`: such a topic exists once for each service that writes it."""
+
+    _meta: Meta | None = PrivateAttr(default=None)
+    _cause: Meta | None = PrivateAttr(default=None)
+
+    @property
+    def subject(self) -> str:
+        """The Kafka key: the id of what the event is about, a device nearly always."""
+        device = getattr(self, "device_id", None)
+        if device is None:
+            raise TypeError(f"{type(self).__name__} names no subject")
+        return str(device)
+
+    @property
+    def device(self) -> UUID | None:
+        """The device whose row is locked before the event is handled; None locks nothing."""
+        return getattr(self, "device_id", None)
+
+    @property
+    def meta(self) -> Meta:
+        """The envelope of an event that was received."""
+        if self._meta is None:
+            raise ValueError("an event has an envelope only after it travelled")
+        return self._meta
+
+    @property
+    def cause(self) -> Meta | None:
+        return self._cause
+
+    def received(self, meta: Meta) -> Self:
+        """The same event with the envelope it arrived in."""
+        self._meta = meta
+        return self
+
+    def because(self, cause: Event) -> Self:
+        """Name the event that led to this one: its correlation goes on, its id is the cause."""
+        self._cause = cause._meta
+        return self
+
+    def payload(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")

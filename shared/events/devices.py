@@ -1,0 +1,143 @@
+"""`muster.device.v1`: who is managed. Written by enrollment."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from shared.events.base import Event, Short
+
+
+class Platform(StrEnum):
+    IOS = "ios"
+    IPADOS = "ipados"
+    MACOS = "macos"
+    TVOS = "tvos"
+    VISIONOS = "visionos"
+    WATCHOS = "watchos"
+    WINDOWS = "windows"
+    ANDROID = "android"
+    UNKNOWN = "unknown"
+
+
+class Ownership(StrEnum):
+    CORPORATE = "corporate"
+    PERSONAL = "personal"
+    UNKNOWN = "unknown"
+
+
+class DeviceEvent(Event):
+    TOPIC: ClassVar[str] = "muster.device.v1"
+    device_id: UUID
+
+
+class DeviceEnrolled(DeviceEvent):
+    """The first TokenUpdate of an enrollment's generation: the device takes commands now."""
+
+    TYPE: ClassVar[str] = "muster.device.enrolled.v1"
+    enrollment_id: UUID
+    generation: int
+    channel_id: UUID
+    platform: Platform
+    ownership: Ownership
+    again: bool = False
+    """A repeated enrollment of the same enrollment_id (generation > 1)."""
+    awaiting_configuration: bool = False
+    serial: Short | None = None
+    model: Short | None = None
+    product: Short | None = None
+    os_version: Short | None = None
+    build: Short | None = None
+    name: Short | None = None
+    enrolled_at: AwareDatetime
+
+
+class UserChannelOpened(DeviceEvent):
+    """A user of the device has a channel of their own."""
+
+    TYPE: ClassVar[str] = "muster.device.user_channel_opened.v1"
+    enrollment_id: UUID
+    generation: int
+    channel_id: UUID
+    user_name: Short | None = None
+
+
+class DeviceUnenrolled(DeviceEvent):
+    """Management ended; the certificate is revoked."""
+
+    TYPE: ClassVar[str] = "muster.device.unenrolled.v1"
+    enrollment_id: UUID
+    generation: int
+    reason: Literal["check_out", "erased", "unenrolled", "admin", "revoked", "superseded"]
+    actor: Short | None = None
+
+
+class DeviceQuarantined(DeviceEvent):
+    """Known hardware came with a new certificate and no proof; a person decides."""
+
+    TYPE: ClassVar[str] = "muster.device.quarantined.v1"
+    enrollment_id: UUID
+    reasons: list[Short]
+    conflicts_with: UUID | None = None
+    """The device that already holds this hardware's identity."""
+
+
+class DeviceReleased(DeviceEvent):
+    TYPE: ClassVar[str] = "muster.device.released.v1"
+    enrollment_id: UUID
+    actor: Short
+    reason: Short
+
+
+class DeviceChanged(DeviceEvent):
+    """A person or an API client changed name, tags, ownership or user."""
+
+    TYPE: ClassVar[str] = "muster.device.changed.v1"
+    actor: Short
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class BootstrapTokenChanged(DeviceEvent):
+    TYPE: ClassVar[str] = "muster.device.bootstrap_token_changed.v1"
+    enrollment_id: UUID
+    escrowed: bool
+
+
+class CertificateIssued(DeviceEvent):
+    """A device identity certificate left the CA."""
+
+    TYPE: ClassVar[str] = "muster.certificate.issued.v1"
+    sha256: Short
+    serial_number: Short
+    not_after: AwareDatetime
+    renewal: bool = False
+
+
+class CertificateRevoked(DeviceEvent):
+    TYPE: ClassVar[str] = "muster.certificate.revoked.v1"
+    sha256: Short
+    serial_number: Short
+    reason: Short
+    actor: Short | None = None
+
+
+class EnrollmentRefused(Event):
+    """Somebody was turned away: a spent credential, a wrong certificate, a forbidden device."""
+
+    TYPE: ClassVar[str] = "muster.enrollment.refused.v1"
+    TOPIC: ClassVar[str] = "muster.device.v1"
+    attempt_id: UUID
+    stage: Literal["profile", "scep", "authenticate", "token_update"]
+    reason: Short
+    credential_id: UUID | None = None
+    claimed_serial: Short | None = None
+    claimed_udid: Short | None = None
+    certificate_sha256: Short | None = Field(default=None)
+
+    @property
+    def subject(self) -> str:
+        return str(self.attempt_id)

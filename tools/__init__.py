@@ -1,0 +1,1 @@
+"""What people and tests run; nothing imports a tool."""
