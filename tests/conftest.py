@@ -1,0 +1,71 @@
+"""Real servers for every test: one PostgreSQL and one Kafka a pytest run, started only when a test
+asks.
+
+They live under `.muster/test/<pid>/` on ports of their own, and are gone when the run ends, also
+when it failed; what a killed run left behind is swept away by the next. `MUSTER_TEST_POSTGRES` (a
+superuser's dsn) and `MUSTER_TEST_KAFKA` (host:port without authentication) name outside servers to
+use instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.embedded import testing
+from tools.embedded.home import Home
+from tools.embedded.postgres import Postgres
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def muster_home() -> Iterator[Home]:
+    """The folder of this pytest run: state, logs and secrets of the servers that it starts."""
+    with testing.home(REPOSITORY / ".muster") as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+async def postgres_admin(muster_home: Home) -> AsyncIterator[str]:
+    """The superuser's dsn of a quick PostgreSQL (every local user is let in, the disk is not
+    waited for).
+    """
+    if outside := os.environ.get("MUSTER_TEST_POSTGRES"):
+        yield outside
+        return
+    async with testing.running(
+        Postgres(muster_home, muster_home.ports(["postgres"])["postgres"], for_tests=True)
+    ) as server:
+        yield server.admin_dsn
+
+
+@pytest.fixture(scope="session")
+async def database_templates(postgres_admin: str) -> AsyncIterator[testing.Databases]:
+    """One migrated template a service, made when first asked for."""
+    templates = testing.Databases(postgres_admin)
+    yield templates
+    await templates.drop_all()
+
+
+@pytest.fixture
+async def make_database(
+    database_templates: testing.Databases,
+) -> AsyncIterator[testing.MakeDatabase]:
+    """`await make_database("inventory")` → dsn of a fresh, migrated database, as that service's
+    own role.
+    """
+    async with database_templates.lent() as make:
+        yield make
+
+
+@pytest.fixture
+async def make_empty_database(
+    database_templates: testing.Databases,
+) -> AsyncIterator[testing.MakeDatabase]:
+    """Like `make_database`, but with nothing in the schema: for tests of migrations themselves."""
+    async with database_templates.lent(migrated=False) as make:
+        yield make

@@ -1,0 +1,142 @@
+"""What `tests/conftest.py` is made of: servers and databases that live for one pytest run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import asyncpg
+
+from tools.embedded import databases
+from tools.embedded.errors import AlreadyRunningError
+from tools.embedded.home import Home, locked
+from tools.embedded.postgres import survivor
+from tools.embedded.processes import Process
+
+MakeDatabase = Callable[[str], Awaitable[str]]
+S = TypeVar("S", bound="Server")
+
+
+class Server(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def running(server: S) -> AsyncIterator[S]:
+    """Hold a server up for the length of a block."""
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+@contextlib.contextmanager
+def home(muster: Path) -> Iterator[Home]:
+    """Yield a folder of this process's own below `.muster/test`, and remove it afterwards.
+
+    The lock inside tells the living from the dead: a folder whose lock nobody holds belongs to a
+    run that was killed.
+    """
+    folder = muster / "test" / str(os.getpid())
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        _sweep(folder.parent)
+        try:
+            yield Home.at(folder, cache=muster / "cache")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(folders: Path) -> None:
+    for folder in folders.iterdir():
+        with contextlib.suppress(AlreadyRunningError, FileNotFoundError):
+            if not (folder / "lock").exists():
+                continue
+            with locked(folder / "lock"):
+                for data in folder.glob("**/postmaster.pid"):
+                    if left := survivor(data.parent):
+                        Process(left.pid).signal(signal.SIGQUIT)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class Databases:
+    """Fresh databases on one server, cloned from a migrated template for each service.
+
+    Names carry our process id: several runs may share an outside server.
+    """
+
+    def __init__(self, admin_dsn: str) -> None:
+        self._admin_dsn = admin_dsn
+        self._prefix = f"muster_test_{os.getpid()}"
+        self._templates: dict[tuple[str, bool], str] = {}
+        self._made = 0
+        self._lock = asyncio.Lock()
+        # Roles belong to the whole server, so every run that uses it must arrive at the same
+        # password.
+        self._password = hashlib.sha256(admin_dsn.encode()).hexdigest()
+
+    @contextlib.asynccontextmanager
+    async def lent(self, *, migrated: bool = True) -> AsyncIterator[MakeDatabase]:
+        """Yield a function that makes databases; they are dropped when the block ends."""
+        made: list[str] = []
+
+        async def make(service: str) -> str:
+            template = await self._template(service, migrated=migrated)
+            self._made += 1
+            name = f"{self._prefix}_{self._made}"
+            async with self._admin() as admin:
+                await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+                made.append(name)
+                # A clone takes over everything but who may connect.
+                await databases.admit(admin, name, [service])
+            return self._dsn(service, name)
+
+        try:
+            yield make
+        finally:
+            await self._drop(made)
+
+    async def drop_all(self) -> None:
+        await self._drop(self._templates.values())
+
+    async def _template(self, service: str, *, migrated: bool) -> str:
+        async with self._lock:
+            known = self._templates.get((service, migrated))
+            if known:
+                return known
+            name = f"{self._prefix}_{service}_{'migrated' if migrated else 'empty'}"
+            await databases.provision(self._admin_dsn, {service: self._password}, database=name)
+            self._templates[service, migrated] = name
+            if migrated:
+                # Imported here: the servers must be usable by a checkout in which no service can be
+                # imported yet.
+                migrate = importlib.import_module("shared.db.migrate").migrate
+                await migrate(self._dsn(service, name), service)
+            return name
+
+    def _dsn(self, service: str, database: str) -> str:
+        return databases.dsn_of(self._admin_dsn, service, self._password, database)
+
+    async def _drop(self, names: Iterable[str]) -> None:
+        async with self._admin() as admin:
+            for name in names:
+                await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[databases.Connection]:
+        admin = await asyncpg.connect(self._admin_dsn)
+        try:
+            yield admin
+        finally:
+            await admin.close()
