@@ -1,0 +1,135 @@
+"""What handlers use: parse the request, name the caller, render the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_origin
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from shared.runtime.paging import Page, decode_cursor, encode_cursor
+from shared.runtime.problems import Problem
+from shared.runtime.routes import Route
+
+__all__ = [
+    "BODY_SECONDS",
+    "CALLER",
+    "ROUTE",
+    "Caller",
+    "Page",
+    "Problem",
+    "caller",
+    "decode_cursor",
+    "encode_cursor",
+    "parse_body",
+    "parse_query",
+    "read_body",
+    "render",
+]
+
+M = TypeVar("M", bound=BaseModel)
+BODY_SECONDS = 30.0
+_MAX_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, proven by the token; `source` is the peer's address, for the audit."""
+
+    actor: str
+    permissions: frozenset[str]
+    source: str | None = None
+
+    def may(self, permission: str) -> bool:
+        return permission in self.permissions or "*" in self.permissions
+
+    def require(self, permission: str) -> None:
+        """Refuse what the route's own permission does not cover."""
+        if not self.may(permission):
+            raise Problem(403, "permission_missing", f"This needs the permission {permission}.")
+
+
+CALLER = web.RequestKey("caller", Caller)
+ROUTE = web.RequestKey("route", Route)
+
+
+def caller(request: web.Request) -> Caller:
+    """The proven caller; on a route that anybody may use, an anonymous one without rights."""
+    return request.get(CALLER) or Caller("anonymous", frozenset(), request.remote)
+
+
+def parse_query(request: web.Request, model: type[M]) -> M:
+    """The query string as `model`; a list field takes a repeated parameter."""
+    values: dict[str, Any] = {}
+    for name in request.query:
+        field = model.model_fields.get(name)
+        many = field is not None and get_origin(field.annotation) in {list, tuple, set}
+        values[name] = request.query.getall(name) if many else request.query[name]
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _invalid(error, 400, "query_invalid", "The query is not valid.") from None
+
+
+async def parse_body(request: web.Request, model: type[M]) -> M:
+    """The JSON body as `model`; refuses other content types, rubbish and what is too large."""
+    if request.content_type != "application/json":
+        raise Problem(415, "json_wanted", "Send the body as application/json.")
+    data = await read_body(request)
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise _invalid(error, 422, "body_invalid", "The body is not valid.") from None
+
+
+async def read_body(request: web.Request, limit: int | None = None) -> bytes:
+    """All bytes of the body, at most `limit` (default: the route's), within thirty seconds."""
+    if limit is None:
+        limit = request[ROUTE].max_body
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                data += chunk
+                if len(data) > limit:
+                    raise too_large(limit)
+    except TimeoutError:
+        raise Problem(408, "body_slow", "The body took too long to arrive.") from None
+    return bytes(data)
+
+
+def too_large(limit: int) -> Problem:
+    return Problem(413, "body_too_large", f"The body may hold at most {limit} bytes.")
+
+
+def render(value: BaseModel | Mapping[str, Any], status: int = 200) -> web.Response:
+    """JSON of a model or of a mapping that may hold models, UUIDs and instants."""
+    if isinstance(value, BaseModel):
+        data = value.model_dump_json().encode()
+    else:
+        data = orjson.dumps(value, default=_plain)
+    return web.Response(body=data, status=status, content_type="application/json")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return str(value)
+
+
+def _invalid(error: ValidationError, status: int, code: str, detail: str) -> Problem:
+    """Places and reasons, never the values: they may be secrets."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    errors = [
+        {"at": ".".join(str(part) for part in fault["loc"]), "why": fault["msg"]}
+        for fault in faults[:_MAX_FAULTS]
+    ]
+    return Problem(status, code, detail, errors=errors)

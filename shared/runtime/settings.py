@@ -1,0 +1,123 @@
+"""One frozen model of settings a service, read from the environment once, at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ListenerName = Literal["devices", "api", "internal"]
+
+
+class SettingsError(ValueError):
+    """The environment holds a value that cannot be; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where one kind of peer connects; `cert` and `key` (PEM files) turn TLS on."""
+
+    name: ListenerName
+    host: str
+    port: int
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class Settings(BaseModel):
+    """What every service needs; a service adds its own fields in `settings.py`.
+
+    Field `x` of the service `inventory` comes from `MUSTER_INVENTORY_X`, else `MUSTER_X`, else the
+    default. Lists and mappings are written as JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: str = Field(default="", repr=False)
+    pool_size: int = Field(default=10, ge=2, le=100)
+    kafka_bootstrap: str = ""
+    kafka_username: str | None = None
+    kafka_password: str | None = Field(default=None, repr=False)
+    keys_dir: Path = Path(".muster/keys")
+
+    public_url: str = "https://localhost:8443"
+    """What devices are told to connect to; it never changes once devices are enrolled."""
+    api_url: str = "http://localhost:8080"
+    internal_urls: dict[str, str] = {}
+    """Service name to the base URL of its internal listener."""
+
+    devices_host: str = "127.0.0.1"
+    devices_port: int = Field(default=8443, ge=0, le=65535)
+    devices_tls_cert: Path | None = None
+    devices_tls_key: Path | None = None
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8080, ge=0, le=65535)
+    internal_host: str = "127.0.0.1"
+    internal_port: int = Field(default=8081, ge=0, le=65535)
+    max_connections: int = Field(default=10_000, ge=1)
+    """Open connections on one listener; beyond it a new one is closed at once."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    otlp_endpoint: str | None = None
+    """`http://collector:4318`; None: no traces leave the process."""
+    shutdown_seconds: float = Field(default=20.0, gt=0)
+    """How long requests in progress may take after SIGTERM."""
+    schema_wait_seconds: float = Field(default=120.0, ge=0)
+    """How long a starting service waits for the migration job to bring its schema."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], service: str | None = None) -> Self:
+        """Read the environment; `service` follows from the module when it is not given."""
+        prefix = f"MUSTER_{(service or _service_of(cls)).upper()}_"
+        values: dict[str, Any] = {}
+        for name in cls.model_fields:
+            for variable in (prefix + name.upper(), "MUSTER_" + name.upper()):
+                if variable in environ:
+                    values[name] = _value(environ[variable])
+                    break
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(_explain(error, prefix)) from None
+
+    @property
+    def listeners(self) -> dict[ListenerName, Listener]:
+        return {
+            "devices": Listener(
+                "devices",
+                self.devices_host,
+                self.devices_port,
+                self.devices_tls_cert,
+                self.devices_tls_key,
+            ),
+            "api": Listener("api", self.api_host, self.api_port),
+            "internal": Listener("internal", self.internal_host, self.internal_port),
+        }
+
+
+def _service_of(model: type[Settings]) -> str:
+    parts = model.__module__.split(".")
+    return parts[1] if parts[0] == "services" and len(parts) > 1 else ""
+
+
+def _value(text: str) -> Any:
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _explain(error: ValidationError, prefix: str) -> str:
+    """Names and reasons only: a value may be a password."""
+    lines = [
+        f"{prefix}{str(problem['loc'][0]).upper()} (or MUSTER_{str(problem['loc'][0]).upper()}): "
+        f"{problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+    return "; ".join(lines)
