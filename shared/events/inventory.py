@@ -74,8 +74,14 @@ class CertificatesChanged(InventoryEvent):
 
 
 class SectionReported(InventoryEvent):
-    """The first report of a section in an enrollment: from now on its absence means something."""
+    """A section was answered: the first time in an enrollment (from now on its absence means
+    something), when what it answers changed, and else every few hours, as a sign that unchanged
+    facts are still true.
+    """
 
     TYPE: ClassVar[str] = "muster.inventory.section_reported.v1"
     section: Section
     enrollment_id: UUID | None = None
+    first: bool = True
+    answered: list[Short] = []
+    """The facts that the report held; what is missing here was not confirmed."""
