@@ -69,3 +69,33 @@ async def make_empty_database(
     """Like `make_database`, but with nothing in the schema: for tests of migrations themselves."""
     async with database_templates.lent(migrated=False) as make:
         yield make
+
+
+@pytest.fixture(scope="session")
+async def kafka_bootstrap(muster_home: Home) -> AsyncIterator[str]:
+    """The address of a broker where everybody may do everything."""
+    if outside := os.environ.get("MUSTER_TEST_KAFKA"):
+        yield outside
+        return
+    async with testing.running(testing.broker(muster_home, for_tests=True)) as server:
+        yield server.bootstrap
+
+
+@pytest.fixture(scope="session")
+def make_topic(kafka_bootstrap: str) -> testing.MakeTopic:
+    """`await make_topic()` → the name of a new topic; `testing.Topics.make` lists its options."""
+    return testing.Topics(kafka_bootstrap).make
+
+
+@pytest.fixture(scope="session")
+async def secure_postgres(muster_home: Home) -> AsyncIterator[testing.SecurePostgres]:
+    """A PostgreSQL as `make up` runs it: scram, fsync on, every service's role and schema."""
+    async with testing.secure_postgres(muster_home) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def secure_kafka(muster_home: Home) -> AsyncIterator[testing.SecureKafka]:
+    """A broker as `make up` runs it: users, rights and topics from the registry."""
+    async with testing.secure_kafka(muster_home) as server:
+        yield server

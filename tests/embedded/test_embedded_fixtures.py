@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 
-from tools.embedded.testing import MakeDatabase
+from tools.embedded.testing import MakeDatabase, MakeTopic
 
 
 async def test_a_made_database_belongs_to_its_service(make_empty_database: MakeDatabase) -> None:
@@ -33,3 +34,16 @@ async def test_a_service_cannot_enter_anothers_database(make_empty_database: Mak
     dsn = await make_empty_database("inventory")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await asyncpg.connect(dsn, user="muster_compliance")
+
+
+async def test_a_made_topic_takes_and_gives_events(
+    kafka_bootstrap: str, make_topic: MakeTopic
+) -> None:
+    topic = await make_topic("sample", partitions=3)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap)
+    await producer.start()
+    try:
+        assert await producer.partitions_for(topic) == {0, 1, 2}
+        assert (await producer.send_and_wait(topic, b"x", partition=2)).offset == 0
+    finally:
+        await producer.stop()

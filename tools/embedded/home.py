@@ -52,7 +52,7 @@ class Home:
 
     @property
     def keys(self) -> Path:
-        """The services' private keys, a folder each, and `public/` with everybody's public halves."""
+        """Services' private keys, a folder each, and `public/` with everybody's public halves."""
         return self.root / "keys"
 
     @property

@@ -22,6 +22,7 @@ from tools.embedded.processes import (
     Process,
     command_line,
     is_alive,
+    rotate,
     run,
     tail,
 )
@@ -151,6 +152,7 @@ class Postgres:
         left = survivor(self._data)
         if left and await self._adopt(left):
             return
+        rotate(self._log)
         major = self._data / "PG_VERSION"
         binaries = find_binaries(major=major.read_text().strip() if major.exists() else None)
         account = await asyncio.to_thread(accounts.for_server, binaries.postgres, self._folder)

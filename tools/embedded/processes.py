@@ -14,6 +14,7 @@ from pathlib import Path
 from tools.embedded.errors import EmbeddedError
 
 POLL_SECONDS = 0.05
+ROTATE_BYTES = 10_000_000
 TAIL_BYTES = 2_000
 
 
@@ -150,6 +151,13 @@ async def run(
         raise EmbeddedError(f"{argv[0]} did not finish within {seconds:.0f} s; see {log}")
     if process.returncode:
         raise EmbeddedError(f"{argv[0]} failed; its last words ({log}):\n{tail(log)}")
+
+
+def rotate(log: Path) -> None:
+    """Put a log aside that has grown large; one older file is kept."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > ROTATE_BYTES:
+            log.replace(log.with_suffix(".old.log"))
 
 
 def tail(log: Path) -> str:

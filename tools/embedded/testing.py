@@ -9,16 +9,22 @@ import importlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import asyncpg
 
-from tools.embedded import databases
+from shared.events import registry
+from tools.embedded import databases, topics
 from tools.embedded.errors import AlreadyRunningError
 from tools.embedded.home import Home, locked
-from tools.embedded.postgres import survivor
+from tools.embedded.kafka import Kafka
+from tools.embedded.kafka import survivor as left_broker
+from tools.embedded.kafka_config import ADMIN, Ports
+from tools.embedded.postgres import Postgres
+from tools.embedded.postgres import survivor as left_postmaster
 from tools.embedded.processes import Process
 
 MakeDatabase = Callable[[str], Awaitable[str]]
@@ -64,9 +70,12 @@ def _sweep(folders: Path) -> None:
             if not (folder / "lock").exists():
                 continue
             with locked(folder / "lock"):
-                for data in folder.glob("**/postmaster.pid"):
-                    if left := survivor(data.parent):
+                for data in folder.rglob("postmaster.pid"):
+                    if left := left_postmaster(data.parent):
                         Process(left.pid).signal(signal.SIGQUIT)
+                for state in folder.rglob("kafka.json"):
+                    if broker := left_broker(state.parent):
+                        Process(broker[0]).signal(signal.SIGKILL)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -140,3 +149,88 @@ class Databases:
             yield admin
         finally:
             await admin.close()
+
+
+class Topics:
+    """Topics for tests on a broker that asks nobody who he is; names are never used twice."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._login = topics.Login(bootstrap)
+        self._made = 0
+
+    async def make(
+        self,
+        stem: str = "topic",
+        *,
+        name: str | None = None,
+        partitions: int = 1,
+        compacted: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> str:
+        """Create a topic and return its name: `stem` and a suffix, or exactly `name`."""
+        self._made += 1
+        chosen = name or f"{stem}-{os.getpid()}-{self._made}"
+        plan = topics.TopicPlan(
+            chosen, writer="", compacted=compacted, partitions=partitions, extra=settings or {}
+        )
+        await topics.provision(self._login, [plan], {})
+        return chosen
+
+
+MakeTopic = Callable[..., Awaitable[str]]
+
+
+def broker(home: Home, *, for_tests: bool) -> Kafka:
+    """Return a broker on ports that nobody else uses."""
+    ports = home.ports(["kafka", "kafka-controller"])
+    return Kafka(home, Ports(ports["kafka"], ports["kafka-controller"]), for_tests=for_tests)
+
+
+@dataclass(frozen=True)
+class SecurePostgres:
+    """The embedded default: scram, fsync on, all services' roles and schemas in one database."""
+
+    server: Postgres
+    dsns: Mapping[str, str] = field(repr=False)
+
+    def dsn(self, service: str) -> str:
+        return self.dsns[service]
+
+
+@dataclass(frozen=True)
+class SecureKafka:
+    """The embedded default: identities and rights a service, the registry's topics."""
+
+    server: Kafka
+    bootstrap: str
+    passwords: Mapping[str, str] = field(repr=False)
+
+    def login(self, service: str) -> topics.Login:
+        """Return where and as whom a service signs in; `admin` may do everything."""
+        return topics.Login(self.bootstrap, service, self.passwords[service])
+
+
+@contextlib.asynccontextmanager
+async def secure_postgres(parent: Home) -> AsyncIterator[SecurePostgres]:
+    """Run a server beside the quick one, set up as `make up` does."""
+    home = _apart(parent)
+    server = Postgres(home, home.ports(["postgres"])["postgres"])
+    async with running(server):
+        passwords = {name: home.password(f"postgres-{name}") for name in registry.SERVICES}
+        yield SecurePostgres(server, await databases.provision(server.admin_dsn, passwords))
+
+
+@contextlib.asynccontextmanager
+async def secure_kafka(parent: Home) -> AsyncIterator[SecureKafka]:
+    """Run a broker beside the open one, set up as `make up` does."""
+    home = _apart(parent)
+    async with running(broker(home, for_tests=False)) as server:
+        passwords = {name: home.password(f"kafka-{name}") for name in (*registry.SERVICES, ADMIN)}
+        secure = SecureKafka(server, server.bootstrap, passwords)
+        services = {name: passwords[name] for name in registry.SERVICES}
+        await topics.provision(secure.login(ADMIN), topics.declared(), services)
+        yield secure
+
+
+def _apart(parent: Home) -> Home:
+    return Home.at(parent.root / "secure", cache=parent.cache)
