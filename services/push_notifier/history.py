@@ -1,0 +1,61 @@
+"""What people ask of push_notifier: certificates, a device's pushes, a push by hand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.push_notifier.store import attempts, certificates, channels
+from services.push_notifier.store.certificates import PushCertificate
+from shared.bus import outbox
+from shared.db.locks import lock_devices
+from shared.db.pool import Pool, transaction
+from shared.events.audit import AuditRecorded
+from shared.events.base import uuid7
+from shared.runtime.clock import Clock
+from shared.runtime.http import Caller
+from shared.runtime.jobs import Wake
+from shared.runtime.paging import Page, page_of
+from shared.runtime.problems import Problem
+
+
+class History:
+    def __init__(self, pool: Pool, clock: Clock, sender: Wake) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._sender = sender
+
+    async def certificates(self) -> tuple[list[PushCertificate], datetime]:
+        async with self._pool.acquire() as connection:
+            return await certificates.all_of_them(connection), self._clock.now()
+
+    async def of_device(self, device_id: UUID, page: Page) -> dict[str, Any]:
+        after = page.after(1)
+        before = UUID(str(after[0])) if after else None
+        async with self._pool.acquire() as connection:
+            known = await channels.of_device(connection, device_id)
+            sent = await attempts.recent(connection, device_id, before, page.limit + 1)
+        if not known:
+            raise Problem(404, "device_unknown", "No channel of such a device is known here.")
+        items, cursor = page_of(sent, page.limit, lambda row: [row["attempt_id"]])
+        return {"channels": known, "items": items, "next": cursor}
+
+    async def wake(self, device_id: UUID, who: Caller) -> int:
+        """Push to every open channel of the device; the number of channels."""
+        async with transaction(self._pool) as tx:
+            await lock_devices(tx, [device_id])
+            woken = await channels.wake_device(tx, device_id)
+            if not woken:
+                raise Problem(409, "no_channel", "This device has no open channel to push to.")
+            audit = AuditRecorded(
+                audit_id=uuid7(),
+                actor=who.actor,
+                permission="push.wake",
+                action="push.wake",
+                target=str(device_id),
+                source=who.source,
+            )
+            await outbox.emit(tx, [audit])
+        self._sender.set()
+        return woken

@@ -1,0 +1,200 @@
+"""Channels: what waits for them, when to wake them, and whether their token lives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from shared.db.pool import Connection
+
+NEWER_DEVICES = """
+UPDATE device SET sequence = news.sequence
+FROM unnest($1::uuid[], $2::bigint[]) AS news (device_id, sequence)
+WHERE device.device_id = news.device_id AND device.sequence < news.sequence
+RETURNING device.device_id
+"""
+
+CLOSE_OTHERS = """
+UPDATE channel SET open = false, next_push_at = NULL, waiting_since = NULL
+WHERE device_id = ANY($1::uuid[]) AND open AND channel_id <> ALL($2::uuid[])
+"""
+
+REPLACE_CHANNELS = """
+INSERT INTO channel (channel_id, device_id, open, topic, push, push_updated_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::text[], $5::text[], $6::timestamptz[])
+ON CONFLICT (channel_id) DO UPDATE SET
+    open = excluded.open,
+    topic = excluded.topic,
+    push = excluded.push,
+    push_updated_at = excluded.push_updated_at,
+    dead_at = CASE WHEN excluded.push_updated_at > channel.push_updated_at
+                   THEN NULL ELSE channel.dead_at END,
+    next_push_at = CASE WHEN channel.waiting_since IS NOT NULL AND excluded.open
+                         AND excluded.push_updated_at > channel.push_updated_at
+                        THEN now() ELSE channel.next_push_at END
+"""
+
+WORK_WAITS = """
+INSERT INTO channel (channel_id, device_id, waiting_since, next_push_at)
+SELECT channel_id, device_id, now(), now()
+FROM unnest($1::uuid[], $2::uuid[]) AS work (channel_id, device_id)
+ON CONFLICT (channel_id) DO UPDATE SET
+    waiting_since = coalesce(channel.waiting_since, excluded.waiting_since),
+    next_push_at = CASE WHEN channel.waiting_since IS NULL THEN excluded.next_push_at
+                        ELSE coalesce(channel.next_push_at, excluded.next_push_at) END
+"""
+
+NOT_NOW = """
+UPDATE channel SET waiting_since = coalesce(waiting_since, now()),
+                   next_push_at = now() + $2::interval
+WHERE channel_id = ANY($1::uuid[])
+"""
+
+ANSWERED = """
+UPDATE channel SET
+    attempts = CASE WHEN news.answered THEN 0 ELSE attempts END,
+    waiting_since = CASE WHEN news.queue_empty THEN NULL ELSE waiting_since END,
+    next_push_at = CASE WHEN news.queue_empty THEN NULL
+                        WHEN news.answered AND waiting_since IS NOT NULL THEN now() + $4::interval
+                        ELSE next_push_at END
+FROM unnest($1::uuid[], $2::bool[], $3::bool[]) AS news (channel_id, answered, queue_empty)
+WHERE channel.channel_id = news.channel_id
+"""
+
+WAKE_DEVICE = """
+UPDATE channel SET waiting_since = coalesce(waiting_since, now()), next_push_at = now()
+WHERE device_id = $1 AND open
+RETURNING channel_id
+"""
+
+CLAIM_DUE = """
+UPDATE channel SET next_push_at = $1::timestamptz + $2::interval, attempts = attempts + 1
+WHERE channel_id IN (
+    SELECT channel_id FROM channel
+    WHERE next_push_at <= $1 AND open AND dead_at IS NULL AND push IS NOT NULL
+      AND NOT EXISTS (SELECT FROM circuit WHERE circuit.topic = channel.topic AND open_until > $1)
+    ORDER BY next_push_at LIMIT $3
+    FOR UPDATE OF channel SKIP LOCKED)
+RETURNING channel_id, device_id, topic, push, push_updated_at, waiting_since, attempts
+"""
+
+SETTLE = """
+UPDATE channel SET
+    last_push_at = CASE WHEN news.push_id <> '' THEN $6 ELSE last_push_at END,
+    last_push_id = CASE WHEN news.push_id <> '' THEN news.push_id ELSE last_push_id END,
+    dead_at = CASE WHEN news.dead_reason <> ''
+                    AND news.token_since IS NOT DISTINCT FROM push_updated_at
+                   THEN $6 ELSE dead_at END,
+    dead_reason = CASE WHEN news.dead_reason <> '' THEN news.dead_reason ELSE dead_reason END,
+    next_push_at = CASE WHEN waiting_since IS NULL THEN NULL ELSE news.next_push_at END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+  AS news (channel_id, push_id, dead_reason, token_since, next_push_at)
+WHERE channel.channel_id = news.channel_id
+"""
+
+OF_DEVICE = """
+SELECT channel_id, open, topic, push_updated_at, dead_at, dead_reason, waiting_since, next_push_at,
+       attempts, last_push_at, last_push_id
+FROM channel WHERE device_id = $1 ORDER BY channel_id
+"""
+
+
+@dataclass(frozen=True)
+class PushChannel:
+    """What a device-state event says of one channel."""
+
+    channel_id: UUID
+    device_id: UUID
+    open: bool
+    topic: str | None
+    push: str | None
+    push_updated_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Due:
+    """A channel claimed for one push."""
+
+    channel_id: UUID
+    device_id: UUID
+    topic: str
+    push: str
+    push_updated_at: datetime | None
+    waiting_since: datetime | None
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How one push ended. `next_push_at` None: do not push again until something changes."""
+
+    channel_id: UUID
+    push_id: str
+    dead_reason: str
+    token_since: datetime | None
+    next_push_at: datetime | None
+
+
+async def newer(tx: Connection, sequences: dict[UUID, int]) -> set[UUID]:
+    """Which devices this news is newer for; their guard is raised."""
+    rows = await tx.fetch(NEWER_DEVICES, list(sequences), list(sequences.values()))
+    return {row["device_id"] for row in rows}
+
+
+async def replace(tx: Connection, devices: Sequence[UUID], channels: Sequence[PushChannel]) -> None:
+    """Make the channels of these devices exactly these."""
+    await tx.execute(CLOSE_OTHERS, list(devices), [c.channel_id for c in channels if c.open])
+    await tx.execute(
+        REPLACE_CHANNELS,
+        [c.channel_id for c in channels],
+        [c.device_id for c in channels],
+        [c.open for c in channels],
+        [c.topic for c in channels],
+        [c.push for c in channels],
+        [c.push_updated_at for c in channels],
+    )
+
+
+async def work_waits(tx: Connection, channels: Sequence[tuple[UUID, UUID]]) -> None:
+    """(channel, device) pairs: due now, unless a push for earlier work is still unanswered."""
+    await tx.execute(WORK_WAITS, [c for c, _ in channels], [d for _, d in channels])
+
+
+async def not_now(tx: Connection, channels: Sequence[UUID], wait: timedelta) -> None:
+    await tx.execute(NOT_NOW, list(channels), wait)
+
+
+async def answered(
+    tx: Connection, news: Sequence[tuple[UUID, bool, bool]], wait: timedelta
+) -> None:
+    """(channel, the device itself spoke, its queue is empty): stop or restart the schedule."""
+    await tx.execute(
+        ANSWERED, [n[0] for n in news], [n[1] for n in news], [n[2] for n in news], wait
+    )
+
+
+async def wake_device(tx: Connection, device_id: UUID) -> int:
+    return len(await tx.fetch(WAKE_DEVICE, device_id))
+
+
+async def claim_due(tx: Connection, now: datetime, lease: timedelta, limit: int) -> list[Due]:
+    """Take channels to push; who crashes holding them gives them back after `lease`."""
+    return [Due(**row) for row in await tx.fetch(CLAIM_DUE, now, lease, limit)]
+
+
+async def settle(tx: Connection, results: Sequence[Settled], now: datetime) -> None:
+    await tx.execute(
+        SETTLE,
+        [r.channel_id for r in results],
+        [r.push_id for r in results],
+        [r.dead_reason for r in results],
+        [r.token_since for r in results],
+        [r.next_push_at for r in results],
+        now,
+    )
+
+
+async def of_device(tx: Connection, device_id: UUID) -> list[dict[str, object]]:
+    return [dict(row) for row in await tx.fetch(OF_DEVICE, device_id)]
