@@ -1,0 +1,97 @@
+"""Keys and certificates for the wire tests, made once a session."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from hypothesis import HealthCheck, settings
+
+# Property tests share two cores with everything else: they are counted, not timed.
+settings.register_profile("muster", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("muster")
+
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A key with a self-signed certificate."""
+
+    key: Key
+    certificate: x509.Certificate
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+
+def self_signed(key: Key, name: str = "device", *, ski: bool = True) -> Identity:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder(subject, subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+    )
+    if ski:
+        builder = builder.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+        )
+    return Identity(key, builder.sign(key, hashes.SHA256()))
+
+
+@pytest.fixture(scope="session")
+def make_identity() -> Callable[[Key], Identity]:
+    return self_signed
+
+
+@pytest.fixture(scope="session")
+def rsa_identity() -> Identity:
+    return self_signed(rsa.generate_private_key(65537, 2048))
+
+
+@pytest.fixture(scope="session")
+def ec_identity() -> Identity:
+    return self_signed(ec.generate_private_key(ec.SECP256R1()))
+
+
+@pytest.fixture
+def openssl(tmp_path: Path) -> Callable[..., bytes]:
+    """Run the openssl command line; keyword arguments become files named in the arguments.
+
+    `openssl("x509", "-in", "{leaf}", leaf=PEM)`; a failing command fails the test.
+    """
+
+    def run(*arguments: str, **files: bytes) -> bytes:
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        paths = {name: str(tmp_path / name) for name in files}
+        command = ["openssl", *(argument.format(**paths) for argument in arguments)]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout or done.stderr
+
+    return run
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def key_pem(key: Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

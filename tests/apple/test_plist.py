@@ -1,0 +1,215 @@
+"""Property lists: what is read, what is refused, and that nothing else can happen."""
+
+from __future__ import annotations
+
+import contextlib
+import plistlib
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.apple import plist
+from shared.apple.plist import Limits, PlistError
+
+HEAD = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n'
+    b'<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" '
+    b'"http://www.apple.com/DTDs/PropertyList-1.0.dtd">\n'
+)
+
+
+def document(body: bytes) -> bytes:
+    return HEAD + b'<plist version="1.0">' + body + b"</plist>"
+
+
+def of(value: bytes) -> bytes:
+    return document(b"<dict><key>k</key>" + value + b"</dict>")
+
+
+def test_every_type_is_read() -> None:
+    parsed = plist.parse(
+        document(
+            b"<dict><key>s</key><string> a&amp;b </string><key>i</key><integer>-7</integer>"
+            b"<key>u</key><integer>18446744073709551615</integer><key>r</key><real>1.5e2</real>"
+            b"<key>t</key><true/><key>f</key><false/><key>d</key><data>\n\tAAEC\n\t</data>"
+            b"<key>w</key><date>2026-01-31T08:00:00Z</date><key>e</key><string/>"
+            b"<key>a</key><array><dict/><array/><string><![CDATA[<x>]]></string></array></dict>"
+        )
+    )
+    assert parsed == {
+        "s": " a&b ",
+        "i": -7,
+        "u": 2**64 - 1,
+        "r": 150.0,
+        "t": True,
+        "f": False,
+        "d": b"\x00\x01\x02",
+        "w": datetime(2026, 1, 31, 8, tzinfo=UTC),
+        "e": "",
+        "a": [{}, [], "<x>"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        pytest.param(b"", "not well-formed", id="empty"),
+        pytest.param(b"bplist00\xd1\x01", "binary", id="binary"),
+        pytest.param(of(b"<string>a</string>")[:-9], "not well-formed", id="truncated"),
+        pytest.param(of(b"<string>\x00</string>"), "NUL", id="nul"),
+        pytest.param(of(b"<string>&#0;</string>"), "not well-formed", id="nul reference"),
+        pytest.param(of(b"<string>&#xD800;</string>"), "not well-formed", id="surrogate"),
+        pytest.param(of(b"<string>\xed\xa0\x80</string>"), "not well-formed", id="raw surrogate"),
+        pytest.param(of(b"<string>\xff</string>"), "not well-formed", id="not utf-8"),
+        pytest.param(of(b"<true/>").decode().encode("utf-16"), "NUL", id="utf-16"),
+        pytest.param(of(b"<string>&x;</string>"), "entities", id="undefined entity"),
+        pytest.param(
+            b'<!DOCTYPE plist [<!ENTITY x "y">]><plist><dict/></plist>',
+            "document type",
+            id="subset",
+        ),
+        pytest.param(b"<!DOCTYPE html><plist><dict/></plist>", "document type", id="other doctype"),
+        pytest.param(document(b"<?php x?><dict/>"), "processing", id="instruction"),
+        pytest.param(of(b"<string>a</string><key>k</key><true/>"), "duplicate", id="duplicate"),
+        pytest.param(of(b"<data>AAE</data>"), "bad base64", id="base64"),
+        pytest.param(of(b"<data>A*==</data>"), "bad base64", id="base64 alphabet"),
+        pytest.param(of("<data>é</data>".encode()), "bad base64", id="base64 letters"),
+        pytest.param(of(b"<date>2026-02-30T00:00:00Z</date>"), "bad date", id="no such day"),
+        pytest.param(of(b"<date>yesterday</date>"), "bad date", id="date"),
+        pytest.param(of(b"<integer>" + b"9" * 5000 + b"</integer>"), "bad integer", id="huge"),
+        pytest.param(of(b"<integer>18446744073709551616</integer>"), "64 bits", id="65 bits"),
+        pytest.param(of(b"<integer>1_0</integer>"), "bad integer", id="underscore"),
+        pytest.param(of("<integer>١</integer>".encode()), "bad integer", id="other digits"),
+        pytest.param(of(b"<integer/>"), "bad integer", id="no integer"),
+        pytest.param(of(b"<real>nan</real>"), "bad real", id="nan"),
+        pytest.param(of(b"<real>1e9999</real>"), "out of range", id="infinite"),
+        pytest.param(document(b"<array/>"), "root", id="array root"),
+        pytest.param(document(b"<string>a</string>"), "root", id="string root"),
+        pytest.param(document(b""), "no dictionary", id="no root"),
+        pytest.param(document(b"<dict/><dict/>"), "root", id="two roots"),
+        pytest.param(b"<dict/>", "root", id="no plist element"),
+        pytest.param(document(b"<plist><dict/></plist>"), "nested", id="nested document"),
+        pytest.param(document(b"<dict><string>a</string></dict>"), "without key", id="no key"),
+        pytest.param(document(b"<dict><dict/></dict>"), "without key", id="dict without key"),
+        pytest.param(document(b"<dict><key>a</key></dict>"), "without value", id="no value"),
+        pytest.param(document(b"<dict><key>a</key><key>b</key></dict>"), "key out", id="two keys"),
+        pytest.param(of(b"<array><key>a</key></array>"), "key out", id="key in array"),
+        pytest.param(of(b"<string><true/></string>"), "inside a value", id="element in string"),
+        pytest.param(of(b"<true>x</true>"), "inside a truth", id="text in true"),
+        pytest.param(of(b"<uid>1</uid>"), "unknown", id="unknown element"),
+        pytest.param(document(b"<dict>x<key>a</key><true/></dict>"), "between", id="stray text"),
+        pytest.param(of(b'<string x="1">a</string>'), "attribute", id="attribute"),
+        pytest.param(of(b"<true/>") + b"<plist/>", "not well-formed", id="two documents"),
+        pytest.param(
+            document(b"<dict><key>" + b"k" * 1025 + b"</key><true/></dict>"),
+            "key too",
+            id="long key",
+        ),
+        pytest.param(of(b"<array>" * 40 + b"</array>" * 40), "too deep", id="deep"),
+    ],
+)
+def test_refused(body: bytes, reason: str) -> None:
+    with pytest.raises(PlistError, match=reason) as caught:
+        plist.parse(body)
+    assert len(caught.value.reason) < 120
+
+
+def test_limits() -> None:
+    body = of(b"<array>" + b"<true/>" * 50 + b"</array>")
+    assert plist.parse(body, limits=Limits(max_nodes=54))
+    with pytest.raises(PlistError, match="too many"):
+        plist.parse(body, limits=Limits(max_nodes=53))
+    with pytest.raises(PlistError, match="too large"):
+        plist.parse(body, limits=Limits(max_bytes=len(body) - 1))
+    nested = of(b"<array>" * 3 + b"</array>" * 3)
+    assert plist.parse(nested, limits=Limits(max_depth=4))
+    with pytest.raises(PlistError, match="too deep"):
+        plist.parse(nested, limits=Limits(max_depth=3))
+
+
+text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20).filter(
+    lambda value: "\ufffe" not in value and "\uffff" not in value
+)
+leaves = (
+    text
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.binary(max_size=30)
+    | st.datetimes(
+        datetime(1, 1, 1),  # noqa: DTZ001 - hypothesis wants naive bounds
+        timezones=st.just(UTC),
+    ).map(lambda moment: moment.replace(microsecond=0))
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(text, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(text, values, max_size=6))
+def test_what_is_written_is_read_back(value: dict[str, Any]) -> None:
+    assert plist.parse(plist.dump(value)) == value
+
+
+@given(
+    st.dictionaries(text | st.sampled_from(["$data", "$date", "$dict"]), values, max_size=3)
+    | st.dictionaries(st.sampled_from(["$data", "$date", "$dict"]), values, max_size=1)
+)
+def test_json_keeps_every_type(value: dict[str, Any]) -> None:
+    assert plist.from_json(plist.to_json(value)) == value
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_plist_error_or_a_dictionary(data: bytes) -> None:
+    for body in (data, document(data), of(data)):
+        with contextlib.suppress(PlistError):
+            assert isinstance(plist.parse(body), dict)
+
+
+@given(st.binary(max_size=12), st.integers(0, 400), st.integers(0, 12))
+def test_damaged_documents(junk: bytes, at: int, cut: int) -> None:
+    body = plistlib.dumps({"a": [1, b"data", "text", {"b": 2.5, "c": True}]})
+    with contextlib.suppress(PlistError):
+        assert isinstance(plist.parse(body[:at] + junk + body[at + cut :]), dict)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {"a": None}, 2**64, {"$data": "*"}, {"$date": "now"}, [object()]],
+    ids=["null", "null inside", "65 bits", "base64", "date", "object"],
+)
+def test_json_that_no_plist_can_hold(value: Any) -> None:
+    with pytest.raises(PlistError):
+        plist.from_json(value)
+
+
+def test_deep_json_is_refused() -> None:
+    value: Any = 1
+    for _ in range(900):
+        value = [value]
+    with pytest.raises(PlistError, match="too deep"):
+        plist.from_json(value)
+
+
+def test_what_cannot_be_written() -> None:
+    with pytest.raises(PlistError):
+        plist.dump({"a": None})
+
+
+def test_reading_a_document_is_independent_of_plistlib() -> None:
+    """The golden vector: bytes as a Mac sends them, not bytes of our own writer."""
+    body = HEAD + (
+        b'<plist version="1.0">\n<dict>\n\t<key>MessageType</key>\n\t<string>TokenUpdate</string>\n'
+        b"\t<key>Token</key>\n\t<data>\n\tq83vASNFZ4k=\n\t</data>\n"
+        b"\t<key>AwaitingConfiguration</key>\n\t<false/>\n</dict>\n</plist>\n"
+    )
+    assert plist.parse(body) == {
+        "MessageType": "TokenUpdate",
+        "Token": bytes.fromhex("abcdef0123456789"),
+        "AwaitingConfiguration": False,
+    }
