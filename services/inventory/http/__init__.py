@@ -1,0 +1,3 @@
+"""What inventory answers over HTTP."""
+
+from __future__ import annotations
