@@ -1,0 +1,63 @@
+# Muster. Everything lives in .muster/; only Python 3.11 or newer and a way to the package registries are needed.
+# Plain POSIX make: what is clever is in tools/.
+
+PYTHON =
+SIMULATE =
+TESTS = tests
+BIN = .muster/venv/bin
+VENV = PYTHON="$(PYTHON)" sh tools/embedded/venv.sh
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+up: ## start PostgreSQL, Kafka and every service; SIMULATE=200 adds a simulated fleet; Ctrl-C stops all
+	@$(VENV) embedded
+	@if [ -n "$(SIMULATE)" ]; then set -- --simulate "$(SIMULATE)"; fi; exec $(BIN)/python -m tools.cli up "$$@"
+
+down: ## stop servers that a killed `make up` left running
+	@$(VENV) embedded
+	@$(BIN)/python -m tools.embedded down
+
+test: ## run all tests on servers of their own; TESTS=tests/inventory for some
+	@$(VENV) dev
+	@$(BIN)/python -m pytest $(TESTS)
+
+test-fast: ## run the tests that take seconds, not minutes
+	@$(VENV) dev
+	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+check: ## lint, format, types, import contracts
+	@$(VENV) dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy services shared tools tests
+	$(BIN)/lint-imports
+
+events: ## write schemas, AsyncAPI, manifests and docs/events.md from the registry
+	@$(VENV) dev
+	@$(BIN)/python -m tools.cli generate events
+
+openapi: ## write the merged OpenAPI document from the services' routes
+	@$(VENV) dev
+	@$(BIN)/python -m tools.cli generate openapi
+
+bench: ## measure enrollments, polls and commands; one JSON line each
+	@$(VENV) embedded
+	@$(BIN)/python -m tools.bench
+
+chaos: ## kill services and servers under load and count what was lost
+	@$(VENV) dev
+	@$(BIN)/python -m pytest tests/chaos
+
+requirements: ## lock requirements/*.in anew, with hashes, without index addresses
+	@$(VENV) dev
+	@for set in run embedded dev; do \
+		$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+			--no-header --no-annotate -o requirements/$$set.txt requirements/$$set.in || exit 1; \
+	done
+
+clean: ## stop what runs and throw away all data; packages and jars stay
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.embedded down; fi
+	rm -rf .muster/state .muster/run .muster/logs .muster/secrets .muster/keys .muster/test .muster/ports.json
+
+.PHONY: help up down test test-fast check events openapi bench chaos requirements clean
