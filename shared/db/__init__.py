@@ -1,0 +1,1 @@
+"""PostgreSQL: pool, migrations, row locks, group commit, partitions."""

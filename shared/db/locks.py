@@ -1,0 +1,29 @@
+"""Row locks, taken before anything else in a transaction and always in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from shared.db.pool import Connection
+
+# Sorted, so that two transactions with devices in common wait for each other instead of dying.
+MAKE_SHELLS = """
+INSERT INTO device (device_id)
+SELECT id FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, place) ORDER BY place
+ON CONFLICT DO NOTHING
+"""
+LOCK = """
+SELECT FROM device WHERE device_id = ANY($1::uuid[]) ORDER BY device_id FOR NO KEY UPDATE
+"""
+
+
+async def lock_devices(tx: Connection, device_ids: Iterable[UUID]) -> None:
+    """Hold the rows of these devices until the transaction ends.
+
+    A device not heard of yet gets a shell row: its events may come before it is introduced.
+    """
+    ordered = sorted(set(device_ids))
+    if ordered:
+        await tx.execute(MAKE_SHELLS, ordered)
+        await tx.execute(LOCK, ordered)
