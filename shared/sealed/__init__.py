@@ -1,0 +1,23 @@
+"""Secrets: sealed to one service for travel (HPKE), or encrypted by a service for itself.
+
+A sealed secret names the key, the purpose and the device it was sealed for; it opens only under the
+same. Keys are files: private ones in a service's own folder, public halves in one folder for all.
+"""
+
+from __future__ import annotations
+
+from shared.sealed.keys import ensure_service_keys, rotate_service_keys, token_key
+from shared.sealed.local import LocalCipher
+from shared.sealed.sealing import Keyring, PublicKey, PublicKeys, SealError, seal
+
+__all__ = [
+    "Keyring",
+    "LocalCipher",
+    "PublicKey",
+    "PublicKeys",
+    "SealError",
+    "ensure_service_keys",
+    "rotate_service_keys",
+    "seal",
+    "token_key",
+]

@@ -1,0 +1,212 @@
+"""Secrets open where they belong, and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.sealed import (
+    Keyring,
+    LocalCipher,
+    PublicKeys,
+    SealError,
+    ensure_service_keys,
+    keys,
+    rotate_service_keys,
+    token_key,
+)
+
+DEVICE = UUID("0197b3a0-0000-7000-8000-000000000001")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for service in ("push_notifier", "command_queue"):
+        ensure_service_keys(tmp_path, service)
+    return tmp_path
+
+
+def seal(root: Path, plaintext: bytes = b"token", purpose: str = "push") -> str:
+    public = PublicKeys(root / "public")
+    return public.seal("push_notifier", plaintext, purpose=purpose, device_id=DEVICE)
+
+
+def test_only_the_named_service_opens(root: Path) -> None:
+    sealed = seal(root)
+    assert "token" not in sealed
+    ours = Keyring.load(root / "push_notifier")
+    assert ours.open(sealed, purpose="push", device_id=DEVICE) == b"token"
+    with pytest.raises(SealError, match="unknown key"):
+        Keyring.load(root / "command_queue").open(sealed, purpose="push", device_id=DEVICE)
+
+
+def test_purpose_and_device_are_bound(root: Path) -> None:
+    ours, sealed = Keyring.load(root / "push_notifier"), seal(root)
+    with pytest.raises(SealError, match="does not open"):
+        ours.open(sealed, purpose="unlock", device_id=DEVICE)
+    with pytest.raises(SealError, match="does not open"):
+        ours.open(sealed, purpose="push", device_id=uuid4())
+
+
+def test_the_same_secret_looks_different_each_time(root: Path) -> None:
+    assert seal(root) != seal(root)
+
+
+@pytest.mark.parametrize(
+    "sealed", ["", "*", "AA==", base64.b64encode(b"\x02" + b"x" * 80).decode()]
+)
+def test_junk_does_not_open(root: Path, sealed: str) -> None:
+    with pytest.raises(SealError):
+        Keyring.load(root / "push_notifier").open(sealed, purpose="push", device_id=DEVICE)
+
+
+def test_every_damaged_octet_is_noticed(root: Path) -> None:
+    ours = Keyring.load(root / "push_notifier")
+    blob = bytearray(base64.b64decode(seal(root)))
+    for at in range(len(blob)):
+        damaged = blob.copy()
+        damaged[at] ^= 1
+        text = base64.b64encode(damaged).decode()
+        with pytest.raises(SealError):
+            ours.open(text, purpose="push", device_id=DEVICE)
+
+
+def test_rotation_keeps_the_old_readable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Keyring.load(root / "push_notifier")
+    public = PublicKeys(root / "public")
+    old_key = public.newest("push_notifier")
+    old = public.seal("push_notifier", b"old", purpose="push", device_id=DEVICE)
+    for later in (1, 2):
+        monkeypatch.setattr(keys, "datetime", _Later(later))
+        rotate_service_keys(root, "push_notifier")
+    new_key = public.newest("push_notifier")
+    assert new_key.key_id > old_key.key_id
+    assert len(list((root / "public").glob("push_notifier-*.sealing.pub"))) == 2
+    new = public.seal("push_notifier", b"new", purpose="push", device_id=DEVICE)
+    # A keyring loaded before the rotation reads the folder again for a key it does not know.
+    assert ours.open(new, purpose="push", device_id=DEVICE) == b"new"
+    assert ours.open(old, purpose="push", device_id=DEVICE) == b"old"
+
+
+class _Later:
+    """datetime.now, some seconds from now."""
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+
+    def now(self, zone: object) -> object:
+        from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - the module's name is patched
+
+        assert zone is UTC
+        return datetime.now(UTC) + timedelta(seconds=self._seconds)
+
+
+def test_keys_are_made_once_and_private(root: Path) -> None:
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    ensure_service_keys(root, "push_notifier")
+    assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for path in (root / "push_notifier").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((root / "push_notifier").stat().st_mode) == 0o700
+    assert {path.suffix for path in (root / "public").iterdir()} == {".pub"}
+
+
+def test_a_lost_public_half_is_written_again(root: Path) -> None:
+    path = next((root / "public").glob("push_notifier-*.sealing.pub"))
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(SealError, match="no public sealing key of push_notifier"):
+        seal(root)
+    ensure_service_keys(root, "push_notifier")
+    assert path.read_bytes() == content
+
+
+def test_token_key_matches_its_public_half(root: Path) -> None:
+    key_id, key = token_key(root / "command_queue")
+    path = root / "public" / f"command_queue-{key_id}.token.pub"
+    public = serialization.load_pem_public_key(path.read_bytes())
+    assert isinstance(public, Ed25519PublicKey)
+    public.verify(key.sign(b"claims"), b"claims")
+
+
+def test_missing_keys_say_what_to_do(tmp_path: Path) -> None:
+    for load in (Keyring.load, LocalCipher.load):
+        with pytest.raises(SealError, match="create the service's keys"):
+            load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="create the service's keys"):
+        token_key(tmp_path)
+
+
+@pytest.mark.parametrize("service", ["public", "../etc", "a-b", ""])
+def test_names_that_are_no_service(tmp_path: Path, service: str) -> None:
+    with pytest.raises(ValueError, match="no service"):
+        ensure_service_keys(tmp_path, service)
+
+
+def test_files_in_a_wide_umask_stay_private(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        ensure_service_keys(tmp_path, "inventory")
+    finally:
+        os.umask(old)
+    assert all(p.stat().st_mode & 0o077 == 0 for p in (tmp_path / "inventory").iterdir())
+
+
+PLACE = {"table": "secret", "column": "value", "row": "1"}
+OLD, NEW = "0" * 24, "1" * 24
+
+
+def test_local_round_trip_and_place() -> None:
+    cipher = LocalCipher({OLD: b"k" * 32})
+    blob = cipher.encrypt(b"pin", **PLACE)
+    assert b"pin" not in blob
+    assert cipher.decrypt(blob, **PLACE) == b"pin"
+    for part in PLACE:
+        with pytest.raises(SealError, match="another row"):
+            cipher.decrypt(blob, **(PLACE | {part: "other"}))
+    with pytest.raises(SealError, match="another row"):  # the parts do not run into each other
+        cipher.decrypt(blob, table="secretv", column="alue", row="1")
+
+
+def test_local_rotation() -> None:
+    old = LocalCipher({OLD: b"k" * 32})
+    blob = old.encrypt(b"pin", **PLACE)
+    both = LocalCipher({OLD: b"k" * 32, NEW: b"n" * 32})
+    assert both.needs_rotation(blob)
+    renewed = both.reencrypt(blob, **PLACE)
+    assert not both.needs_rotation(renewed)
+    assert LocalCipher({NEW: b"n" * 32}).decrypt(renewed, **PLACE) == b"pin"
+    with pytest.raises(SealError, match="unknown key"):
+        LocalCipher({NEW: b"n" * 32}).decrypt(blob, **PLACE)
+
+
+def test_local_keys_from_files(root: Path) -> None:
+    folder = root / "command_queue"
+    blob = LocalCipher.load(folder).encrypt(b"pin", **PLACE)
+    rotate_service_keys(root, "command_queue")
+    assert LocalCipher.load(folder).decrypt(blob, **PLACE) == b"pin"
+
+
+@pytest.mark.parametrize("bad", [{}, {OLD: b"short"}, {"00": b"k" * 32}])
+def test_bad_local_keys(bad: dict[str, bytes]) -> None:
+    with pytest.raises(SealError):
+        LocalCipher(bad)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=80))
+def test_any_bytes_are_an_error(blob: bytes) -> None:
+    cipher = LocalCipher({OLD: b"k" * 32})
+    with pytest.raises(SealError):
+        cipher.decrypt(blob, **PLACE)
+    with pytest.raises(SealError):
+        cipher.decrypt(b"\x01" + bytes(12) + blob, **PLACE)
