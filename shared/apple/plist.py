@@ -90,9 +90,10 @@ def dump(value: Mapping[str, Any]) -> bytes:
 
 
 def to_json(value: Any) -> Any:
-    """Turn a parsed value into JSON-safe values that `from_json` turns back without loss.
+    """Turn a parsed value into JSON-safe values.
 
-    Data becomes {"$data": BASE64}, a date {"$date": "2026-01-31T08:00:00Z"}.
+    Data becomes {"$data": BASE64}, a date its text, 2026-01-31T08:00:00Z. `from_json` turns all but
+    dates back into what they were.
     """
     if isinstance(value, dict):
         items = {key: to_json(item) for key, item in value.items()}
@@ -105,12 +106,15 @@ def to_json(value: Any) -> Any:
     if isinstance(value, datetime):
         # Not strftime: it writes years before 1000 without leading zeros.
         moment = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-        return {"$date": f"{moment}Z"}
+        return f"{moment}Z"
     return value
 
 
 def from_json(value: Any) -> Any:
-    """Turn JSON values into what `dump` writes; raises PlistError for what no plist can hold."""
+    """Turn JSON values into what `dump` writes; raises PlistError for what no plist can hold.
+
+    Text stays text: a date must be written {"$date": "2026-01-31T08:00:00Z"}.
+    """
     return _from_json(value, 0)
 
 
