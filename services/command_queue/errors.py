@@ -1,0 +1,35 @@
+"""What command_queue refuses, and why: the message says what to do next."""
+
+from __future__ import annotations
+
+
+class CommandRefused(Exception):  # noqa: N818 (a refusal, not a fault of ours)
+    """A request that cannot become a command; `code` is for programs."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class KeyTaken(CommandRefused):
+    """The idempotency key stands for another request of the same actor."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "idempotency_key_taken",
+            "This idempotency key was used for a different command: send a new key.",
+        )
+
+
+class NotFound(CommandRefused):
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}_unknown", f"There is no such {what}.")
+
+
+class PeerRefused(Exception):  # noqa: N818 (a refusal, not a fault of ours)
+    """A device's request that gets a short 400 and changes nothing."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code

@@ -1,0 +1,3 @@
+"""Requests from devices, people and other services: parse, call, render."""
+
+from __future__ import annotations

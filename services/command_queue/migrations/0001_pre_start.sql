@@ -1,0 +1,234 @@
+-- Every command to a device, from request to proven outcome.
+-- Open work and history are kept apart: what a poll reads never grows with what was done before.
+
+-- One order for commands and fences, independent of clocks: a fence ends what was asked before it.
+CREATE SEQUENCE ordinal;
+
+-- ---- Who is managed: built from device-state events, may be emptied and built again -------------
+
+CREATE TABLE device (
+    device_id uuid PRIMARY KEY,
+    -- False: a shell row; an event named the device before its state arrived.
+    known boolean NOT NULL DEFAULT false,
+    sequence bigint NOT NULL DEFAULT 0,
+    platform text,
+    ownership text,
+    os_version text,
+    current_enrollment uuid
+) WITH (fillfactor = 80);
+
+CREATE TABLE enrollment (
+    enrollment_id uuid PRIMARY KEY,
+    device_id uuid NOT NULL,
+    generation integer NOT NULL,
+    state text NOT NULL CHECK (state IN ('pending', 'enrolled', 'quarantined', 'ended')),
+    mode text NOT NULL DEFAULT 'device',
+    supervised boolean,
+    access_rights integer,
+    udid text,
+    -- What a fence demanded and device-state has not shown yet: older news changes nothing here.
+    fenced text
+) WITH (fillfactor = 80);
+CREATE INDEX enrollment_device ON enrollment (device_id);
+-- Only asked for a certificate that nobody is pinned to: whose name does it use?
+CREATE INDEX enrollment_udid ON enrollment (udid);
+
+CREATE TABLE channel (
+    channel_id uuid PRIMARY KEY,
+    device_id uuid NOT NULL,
+    enrollment_id uuid NOT NULL,
+    kind text NOT NULL,
+    user_key text NOT NULL,
+    open boolean NOT NULL,
+    -- Sealed to this service; opened only to send ClearPasscode.
+    unlock_token text,
+    UNIQUE (enrollment_id, kind, user_key)
+) WITH (fillfactor = 80);
+CREATE INDEX channel_device ON channel (device_id);
+
+CREATE TABLE pin (
+    sha256 bytea PRIMARY KEY,
+    device_id uuid NOT NULL,
+    enrollment_id uuid NOT NULL
+);
+CREATE INDEX pin_enrollment ON pin (enrollment_id);
+
+CREATE TABLE authority (
+    authority text PRIMARY KEY,
+    sequence bigint NOT NULL,
+    certificates text[] NOT NULL
+);
+
+-- The last fence of each enrollment. Not part of the projection: it outlives a rebuild.
+CREATE TABLE fence (
+    enrollment_id uuid PRIMARY KEY,
+    device_id uuid NOT NULL,
+    generation integer NOT NULL,
+    state text NOT NULL,
+    ordinal bigint NOT NULL DEFAULT nextval('ordinal'),
+    fenced_at timestamptz NOT NULL
+);
+CREATE INDEX fence_device ON fence (device_id);
+
+-- Apart from `device`: written in bulk, and never under a device's lock.
+CREATE TABLE presence (
+    device_id uuid PRIMARY KEY,
+    last_seen_at timestamptz NOT NULL,
+    told_at timestamptz
+) WITH (fillfactor = 60);
+
+-- ---- Commands -----------------------------------------------------------------------------------
+
+CREATE TABLE command (
+    command_id uuid PRIMARY KEY,
+    ordinal bigint NOT NULL DEFAULT nextval('ordinal'),
+    kind text NOT NULL,
+    request_type text NOT NULL,
+    section text,
+    command_class text NOT NULL
+        CHECK (command_class IN ('harmless', 'disruptive', 'destructive')),
+    -- The whole document a device is sent, once for all targets; null when each has its own.
+    body bytea,
+    -- True: body (and each target's own) is encrypted for this row.
+    secret boolean NOT NULL,
+    -- The parameters as people may see them.
+    summary jsonb NOT NULL,
+    profile_identifier text,
+    -- Encrypted: of what was asked, PINs included, so that a repeat of the request is recognised.
+    digest bytea NOT NULL,
+    actor text NOT NULL,
+    reason text,
+    idempotency_key text NOT NULL,
+    state text NOT NULL
+        CHECK (state IN ('active', 'held', 'cancelled', 'expired', 'finished')),
+    hold_reason text,
+    priority smallint NOT NULL,
+    target_count integer NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    ended_by text,
+    end_reason text,
+    -- When the sweeper looks at it next; null: nothing of it is open any more.
+    sweep_at timestamptz,
+    UNIQUE (actor, idempotency_key)
+) WITH (fillfactor = 85);
+CREATE INDEX command_sweep ON command (sweep_at) WHERE sweep_at IS NOT NULL;
+CREATE INDEX command_ended ON command (ended_at) WHERE sweep_at IS NULL;
+
+-- The frozen target list until it is expanded, at most a thousand sorted devices a row.
+CREATE TABLE target (
+    command_id uuid NOT NULL,
+    chunk integer NOT NULL,
+    ordinal bigint NOT NULL,
+    device_ids uuid[] NOT NULL,
+    -- Null: the device channel of each; else the named channel of each.
+    channel_ids uuid[],
+    bodies bytea[],
+    PRIMARY KEY (ordinal, chunk)
+);
+CREATE INDEX target_command ON target (command_id);
+
+-- Targets whose device or channel is not known yet.
+CREATE TABLE waiting (
+    command_id uuid NOT NULL,
+    -- The named channel, else the device.
+    target_id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    channel_id uuid,
+    body bytea,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (command_id, target_id)
+);
+CREATE INDEX waiting_device ON waiting (device_id);
+CREATE INDEX waiting_until ON waiting (until);
+
+-- Open work only. No index names the state: handing out and deferring stay in their page (HOT).
+CREATE TABLE pending (
+    channel_id uuid NOT NULL,
+    command_id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    enrollment_id uuid NOT NULL,
+    generation integer NOT NULL,
+    priority smallint NOT NULL,
+    -- The command's ordinal: first asked, first served.
+    seq bigint NOT NULL,
+    state text NOT NULL
+        CHECK (state IN ('held', 'queued', 'sent', 'deferred', 'cancel_requested')),
+    deliveries integer NOT NULL DEFAULT 0,
+    deferrals integer NOT NULL DEFAULT 0,
+    -- push_notifier was told that a deferred command needs a push (apple.md §1.3 rule 3).
+    push_wanted boolean NOT NULL DEFAULT false,
+    queued_at timestamptz NOT NULL,
+    sent_at timestamptz,
+    body bytea,
+    PRIMARY KEY (channel_id, command_id)
+) WITH (
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX pending_next ON pending (channel_id, priority DESC, seq);
+CREATE INDEX pending_command ON pending (command_id, channel_id);
+CREATE INDEX pending_device ON pending (device_id);
+
+-- The one outcome of each target. A target that had no channel is filed under its device's id.
+CREATE TABLE outcome (
+    command_id uuid NOT NULL,
+    channel_id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    enrollment_id uuid,
+    generation integer,
+    state text NOT NULL CHECK (
+        state IN (
+            'acknowledged', 'verified', 'failed', 'expired', 'cancelled', 'unconfirmed'
+        )
+    ),
+    reason text,
+    errors jsonb,
+    -- What the device said, without secret fields; null when it is too long to keep.
+    answer jsonb,
+    answer_bytes integer,
+    -- Encrypted: the secret fields that were split off.
+    secrets bytea,
+    deliveries integer NOT NULL,
+    deferrals integer NOT NULL,
+    queued_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
+    PRIMARY KEY (command_id, channel_id)
+) PARTITION BY RANGE (command_id);
+CREATE TABLE outcome_default PARTITION OF outcome DEFAULT;
+CREATE INDEX outcome_device ON outcome (device_id, command_id DESC);
+
+-- ---- The guard ----------------------------------------------------------------------------------
+
+-- Read at claim time: what they name is not handed out, from the freeze's own answer on.
+CREATE TABLE freeze (
+    freeze_id uuid PRIMARY KEY,
+    -- Null: every class.
+    command_class text,
+    -- Null: also commands that are asked for later.
+    before timestamptz,
+    actor text NOT NULL,
+    reason text NOT NULL,
+    created_at timestamptz NOT NULL,
+    lifted_at timestamptz,
+    lifted_by text
+);
+
+-- The row that charging locks, so that two commands cannot both fit into the last free place.
+CREATE TABLE installation (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row));
+INSERT INTO installation DEFAULT VALUES;
+
+CREATE TABLE charge (
+    command_id uuid PRIMARY KEY,
+    charged_at timestamptz NOT NULL,
+    targets integer NOT NULL
+);
+CREATE INDEX charge_time ON charge (charged_at) INCLUDE (targets);
+
+-- Profiles that Muster installed itself: removing one of them is not the loss of a stranger's.
+CREATE TABLE installed_profile (
+    identifier text PRIMARY KEY,
+    command_id uuid NOT NULL
+);

@@ -1,0 +1,3 @@
+"""All SQL of command_queue, by noun."""
+
+from __future__ import annotations
