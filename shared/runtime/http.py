@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_origin
+from uuid import UUID
 
 import orjson
 from aiohttp import web
@@ -27,6 +28,7 @@ __all__ = [
     "encode_cursor",
     "parse_body",
     "parse_query",
+    "path_id",
     "read_body",
     "render",
 ]
@@ -73,6 +75,15 @@ def parse_query(request: web.Request, model: type[M]) -> M:
         return model.model_validate(values)
     except ValidationError as error:
         raise _invalid(error, 400, "query_invalid", "The query is not valid.") from None
+
+
+def path_id(request: web.Request, name: str) -> UUID:
+    """The UUID in the path; what is none names nothing, so it is a 404."""
+    try:
+        return UUID(request.match_info[name])
+    except ValueError:
+        code = name.removesuffix("_id") + "_unknown"
+        raise Problem(404, code, f"{name} in the path is no UUID.") from None
 
 
 async def parse_body(request: web.Request, model: type[M]) -> M:

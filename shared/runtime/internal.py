@@ -13,6 +13,7 @@ from shared.runtime.tokens import Signer
 
 TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
 _MAX_ANSWER = 8 * 1024 * 1024
+_SUCCESS = 2  # the first digit of the status
 
 
 class InternalCallFailed(Exception):  # noqa: N818 (the contract's name)
@@ -63,7 +64,7 @@ class InternalClient:
             method, url, data=data, headers=headers, allow_redirects=False
         )
         async with request as response:
-            if not 200 <= response.status < 300:
+            if response.status // 100 != _SUCCESS:
                 raise InternalCallFailed(service, response.status, f"answered {response.status}")
             if (response.content_length or 0) > _MAX_ANSWER:
                 raise InternalCallFailed(service, response.status, "answered too much")

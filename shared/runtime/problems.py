@@ -60,3 +60,11 @@ def device_response(problem: Problem) -> web.Response:
         content_type="text/plain",
         headers=problem.headers,
     )
+
+
+def problem_of(error: web.HTTPException) -> Problem:
+    """The refusals of aiohttp itself (no such path, wrong method) in our form."""
+    problem = Problem(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+    if allow := error.headers.get("Allow"):
+        problem.headers["Allow"] = allow
+    return problem

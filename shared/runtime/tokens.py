@@ -62,7 +62,7 @@ class Signer:
         return self._sign(ACCESS, actor, audience, permissions, lifetime)
 
     def internal(self, audience: str) -> str:
-        """This service's own right to call `audience`, for two minutes."""
+        """The right of this service to call `audience`, for two minutes."""
         actor = f"service:{self._service}"
         lifetime = timedelta(minutes=2)
         return self._sign(INTERNAL, actor, audience, [INTERNAL_PERMISSION], lifetime)
@@ -167,6 +167,8 @@ class Verifier:
 
 def _announced(token: str, kind: str) -> tuple[str, str]:
     """The issuer and key id a token names, before anything of it is believed."""
+    if not token:
+        raise TokenRefused("Send an access token as `Authorization: Bearer …`.")
     if len(token) > _MAX_LENGTH:
         raise TokenRefused("The token is not valid.")
     try:

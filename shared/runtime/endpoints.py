@@ -1,0 +1,139 @@
+"""One route, guarded: identity, limits, errors, measures. What a handler need not think of."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from uuid import uuid4
+
+from aiohttp import web
+
+from shared.bus.context import correlation_id
+from shared.db.batcher import Overloaded
+from shared.db.pool import is_transient
+from shared.runtime import metrics, traces
+from shared.runtime.http import CALLER, ROUTE, Caller, too_large
+from shared.runtime.internal import InternalCallFailed
+from shared.runtime.logs import SERVICE
+from shared.runtime.problems import Problem, device_response, problem_of, problem_response
+from shared.runtime.routes import Route
+from shared.runtime.tokens import Claims, TokenRefused, Verifier
+
+log = logging.getLogger(__name__)
+
+SLOW_SECONDS = 0.5
+_CORRELATION = re.compile(r"[A-Za-z0-9._-]{8,100}")
+_SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+
+class Endpoint:
+    """Answers one route of one service."""
+
+    def __init__(self, service: str, route: Route, verifier: Verifier) -> None:
+        self._service, self._route, self._verifier = service, route, verifier
+        self._in_progress = metrics.HTTP_IN_PROGRESS.labels(service)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        SERVICE.set(self._service)
+        started = time.perf_counter()
+        correlation = self._correlate(request)
+        with self._in_progress.track_inprogress(), traces.server_span(self._route, request.headers):
+            response = await self._answer(request, correlation)
+        if self._route.listener != "devices":
+            response.headers["X-Correlation-Id"] = correlation
+            response.headers.update(_SAFE_HEADERS)
+        if not request.content.is_eof() and not response.prepared:
+            # The rest of an unread body is not worth waiting for.
+            response.force_close()
+        self._measure(response.status, time.perf_counter() - started)
+        return response
+
+    def _correlate(self, request: web.Request) -> str:
+        """People and services may bring an id; a device's would be a stranger's word in the log."""
+        given = request.headers.get("X-Correlation-Id", "")
+        trusted = self._route.listener != "devices" and _CORRELATION.fullmatch(given)
+        correlation = given if trusted else uuid4().hex
+        correlation_id.set(correlation)
+        return correlation
+
+    async def _answer(self, request: web.Request, correlation: str) -> web.StreamResponse:
+        try:
+            self._admit(request)
+            return await self._route.handler(request)
+        except Problem as problem:
+            return self._refuse(problem, correlation)
+        except web.HTTPException as error:
+            return self._refuse(problem_of(error), correlation)
+        except Exception as error:  # noqa: BLE001 (the last line of defence: never a stack trace)
+            return self._refuse(self._failure(error), correlation)
+
+    def _refuse(self, problem: Problem, correlation: str) -> web.Response:
+        if self._route.listener == "devices":
+            return device_response(problem)
+        return problem_response(problem, correlation)
+
+    def _failure(self, error: Exception) -> Problem:
+        """What went wrong on our side, as far as the caller should know."""
+        if isinstance(error, Overloaded):
+            return Problem(503, "overloaded", "Too much at once; try again soon.").retry_after(5)
+        if isinstance(error, InternalCallFailed) or is_transient(error):
+            log.warning(
+                "A request could not be served now",
+                extra={"route": self._route.path, "why": type(error).__name__},
+            )
+            detail = "Something this needs is not reachable now; try again soon."
+            return Problem(503, "unavailable", detail).retry_after(5)
+        log.error("A request failed", exc_info=error, extra={"route": self._route.path})
+        return Problem(500, "failed", "This is our fault; the log has it by its correlation id.")
+
+    def _admit(self, request: web.Request) -> None:
+        """Identity first, then limits, all before a byte of the body is read."""
+        request[ROUTE] = self._route
+        if self._route.listener == "api" and not self._route.public:
+            self._admit_person(request)
+        elif self._route.listener == "internal":
+            self._admit_service(request)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise Problem(415, "content_encoding", "Send the body as it is, not compressed.")
+        if (request.content_length or 0) > self._route.max_body:
+            raise too_large(self._route.max_body)
+
+    def _admit_person(self, request: web.Request) -> None:
+        claims = self._verified(request, self._verifier.access)
+        who = Caller(claims.actor, claims.permissions, request.remote)
+        who.require(self._route.permission or "")
+        request[CALLER] = who
+
+    def _admit_service(self, request: web.Request) -> None:
+        callers = self._route.callers
+        claims = self._verified(request, lambda token: self._verifier.internal(token, callers))
+        request[CALLER] = Caller(claims.actor, claims.permissions, request.remote)
+
+    def _verified(self, request: web.Request, verify: Callable[[str], Claims]) -> Claims:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        try:
+            return verify(token if scheme.lower() == "bearer" else "")
+        except TokenRefused as refused:
+            metrics.TOKENS_REFUSED.labels(self._service).inc()
+            problem = Problem(401, "token_refused", str(refused))
+            problem.headers["WWW-Authenticate"] = "Bearer"
+            raise problem from None
+
+    def _measure(self, status: int, seconds: float) -> None:
+        route = self._route
+        metrics.HTTP_SECONDS.labels(self._service, route.method, route.path, str(status)).observe(
+            seconds
+        )
+        if seconds > SLOW_SECONDS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning(
+                "A request was slow or failed",
+                extra={
+                    "method": route.method,
+                    "route": route.path,
+                    "status": status,
+                    "milliseconds": round(seconds * 1000),
+                },
+            )

@@ -1,0 +1,114 @@
+"""The listeners of a process: one aiohttp application each, holding the routes of all services."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from shared.runtime.connections import Gate, LimitedSite
+from shared.runtime.endpoints import Endpoint
+from shared.runtime.health import Health
+from shared.runtime.problems import device_response, problem_of, problem_response
+from shared.runtime.running import Running
+from shared.runtime.settings import Listener, ListenerName, Settings
+
+log = logging.getLogger(__name__)
+
+_LARGEST_BODY = 64 * 1024 * 1024
+
+
+class Listening:
+    """Opens and closes the listeners of a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ports: dict[ListenerName, int] = {}
+        self._open: dict[ListenerName, tuple[web.AppRunner, LimitedSite]] = {}
+
+    def address(self, name: ListenerName) -> str | None:
+        """Where a listener answers, with the port in use; None when it is closed."""
+        opened = self._open.get(name)
+        return opened[1].name if opened else None
+
+    async def open(
+        self, name: ListenerName, services: Sequence[Running], health: Health | None = None
+    ) -> None:
+        """Listen; a listener without a route and without probes stays closed.
+
+        Opened again it keeps its port, also where the settings say any free one.
+        """
+        application = application_of(name, services, health)
+        if not application.router.routes():
+            return
+        settings = self._settings
+        listener = settings.listeners[name]
+        listener = replace(listener, port=self._ports.get(name, listener.port))
+        runner = web.AppRunner(application, shutdown_timeout=settings.shutdown_seconds)
+        await runner.setup()
+        site = LimitedSite(runner, listener, Gate(name, settings.max_connections))
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ListenerTaken(_taken(listener, error)) from error
+        self._open[name], self._ports[name] = (runner, site), site.port
+        log.info("Listening", extra={"listener": name, "address": site.name})
+
+    async def close(self, name: ListenerName) -> None:
+        """Take no more connections, let requests in progress end, close the rest."""
+        if opened := self._open.pop(name, None):
+            await opened[0].cleanup()
+
+
+class ListenerTaken(Exception):  # noqa: N818 (what happened)
+    """A listener's address cannot be used; the message says which setting to change."""
+
+
+def _taken(listener: Listener, error: OSError) -> str:
+    return (
+        f"cannot listen on {listener.host}:{listener.port} ({error.strerror or error}): "
+        f"set MUSTER_{listener.name.upper()}_PORT, or stop what listens there"
+    )
+
+
+def application_of(
+    name: ListenerName, services: Sequence[Running], health: Health | None = None
+) -> web.Application:
+    """The application of one listener; services that share it must not share keys or paths."""
+    application = web.Application(middlewares=[_unmatched_on(name)], client_max_size=_LARGEST_BODY)
+    if health is not None:
+        application.add_routes(health.routes())
+    for running in services:
+        verifier = running.context.tokens.verifier
+        for route in running.service.routes:
+            if route.listener == name:
+                endpoint = Endpoint(running.name, route, verifier)
+                application.router.add_route(route.method, route.path, endpoint.__call__)
+        for key, value in running.parts.values.items():
+            if key in application:
+                raise ValueError(f"{running.name}: the application key {key} is taken")
+            application[key] = value
+    return application
+
+
+def _unmatched_on(
+    name: ListenerName,
+) -> Middleware:
+    """What no route answers, in the listener's own form."""
+
+    @web.middleware
+    async def unmatched(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            problem = problem_of(error)
+            if name == "devices":
+                return device_response(problem)
+            return problem_response(problem, uuid4().hex)
+
+    return unmatched

@@ -1,0 +1,94 @@
+"""JSON lines on standard output: one for each change of state, none for a poll."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import orjson
+
+from shared.bus.context import correlation_id
+from shared.runtime import metrics
+from shared.runtime.redaction import HIDDEN, redact, redact_text
+from shared.runtime.traces import current_ids
+
+SERVICE: ContextVar[str] = ContextVar("service", default="-")
+"""Whose work this is: several services may share a process."""
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_QUIET_SECONDS = 30.0
+_NOISY = ("aiokafka", "aiohttp", "asyncio", "opentelemetry")
+
+
+class JsonFormatter(logging.Formatter):
+    """One line of JSON a record, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": SERVICE.get(),
+            "logger": record.name,
+            "message": redact_text(record.getMessage()),
+        }
+        if correlation := correlation_id.get():
+            line["correlation_id"] = correlation
+        line.update(current_ids())
+        extra = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
+        line.update(redact(extra))
+        if record.exc_info:
+            line["trace"] = redact_text(self.formatException(record.exc_info))
+        return orjson.dumps(line, default=str).decode()
+
+
+class RateLimit(logging.Filter):
+    """Lets one line of a kind through each half minute: a broker that is away is said once."""
+
+    def __init__(self, seconds: float = _QUIET_SECONDS) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._last: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = (record.name, record.levelno, str(record.msg))
+        now = time.monotonic()
+        at, suppressed = self._last.get(kind, (-self._seconds, 0))
+        if now - at < self._seconds:
+            self._last[kind] = (at, suppressed + 1)
+            metrics.LOGS_SUPPRESSED.labels(record.name.partition(".")[0]).inc()
+            return False
+        if len(self._last) > 1000:  # noqa: PLR2004 (a bound on memory, not a number with a meaning)
+            self._last.clear()
+        self._last[kind] = (now, 0)
+        if suppressed:
+            record.suppressed = suppressed
+        return True
+
+
+class _Noisy(logging.Filter):
+    """Applies the rate limit to the libraries that repeat themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = RateLimit()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        noisy = record.name.partition(".")[0] in _NOISY
+        return not noisy or self._limit.filter(record)
+
+
+def set_up(level: str, stream: TextIO | None = None) -> None:
+    """Make every logger of the process write JSON lines to `stream`."""
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(_Noisy())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.captureWarnings(capture=True)
+
+
+__all__ = ["HIDDEN", "SERVICE", "JsonFormatter", "RateLimit", "set_up"]

@@ -1,0 +1,41 @@
+"""Every metric of the runtime; a service's own are in its `metrics.py`."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+HTTP_SECONDS = Histogram(
+    "muster_http_request_seconds",
+    "Time to answer a request, by route template",
+    ["service", "method", "route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+HTTP_IN_PROGRESS = Gauge(
+    "muster_http_requests_in_progress", "Requests being answered now", ["service"]
+)
+CONNECTIONS = Gauge("muster_http_connections_open", "Open connections of a listener", ["listener"])
+CONNECTIONS_REFUSED = Counter(
+    "muster_http_connections_refused_total",
+    "Connections closed because the listener has too many, or their header came too slowly",
+    ["listener", "reason"],
+)
+TOKENS_REFUSED = Counter(
+    "muster_tokens_refused_total", "Requests whose token did not count", ["service"]
+)
+LOOP_LAG_SECONDS = Histogram(
+    "muster_event_loop_lag_seconds",
+    "How late the event loop wakes a sleeper: above 0.1 it is blocked",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+POOL_CONNECTIONS = Gauge(
+    "muster_db_pool_connections", "Connections of the pool, by what they do", ["service", "state"]
+)
+JOB_SECONDS = Histogram(
+    "muster_job_seconds", "Time of one run of a job", ["service", "job", "result"]
+)
+LOGS_SUPPRESSED = Counter(
+    "muster_logs_suppressed_total", "Repeated log lines that were left out", ["logger"]
+)
+WATCHDOG_HEALTHY = Gauge(
+    "muster_watchdog_healthy", "1 while the part makes progress, 0 when it is stuck", ["service"]
+)

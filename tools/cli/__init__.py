@@ -1,0 +1,3 @@
+"""`muster`: what people type. One file a family of commands."""
+
+from __future__ import annotations
