@@ -1,0 +1,43 @@
+"""How enrollment is set up; prefix `MUSTER_ENROLLMENT_`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.runtime.settings import Settings
+
+
+class EnrollmentSettings(Settings):
+    """Times are seconds unless the name says otherwise."""
+
+    organisation: str = Field(default="Muster", max_length=60)
+    """Stands in profiles and certificate subjects, for people to read."""
+    ca_name: str = Field(default="Device Identity CA", max_length=60)
+    ca_years: int = Field(default=15, ge=1, le=30)
+    leaf_days: int = Field(default=730, ge=1, le=825)
+    """Of device identities."""
+
+    signature_max_age: int = Field(default=86_400, ge=60)
+    """Where a signature tells its time: how old it may be; bounds the replay of old ones."""
+    allow_sha1: bool = True
+    """For Mdm-Signature only: clients in the field still sign so (apple.md §1.12, 3)."""
+    allow_des: bool = True
+    """SCEP requests in single DES, the default of Go clients (apple.md §1.6)."""
+
+    session_lifetime: int = Field(default=3_600, ge=60)
+    """From the profile to its certificate."""
+    renewal_lifetime: int = Field(default=7 * 86_400, ge=60)
+    """The same for a profile that is sent again by a command."""
+    credential_days: int = Field(default=7, ge=1, le=365)
+    """A credential's life when its maker names none."""
+
+    crl_valid: int = Field(default=86_400, ge=3_600)
+    crl_every: int = Field(default=3_600, ge=60)
+    """How often a CRL is signed anew when nothing was revoked."""
+    crl_check: float = Field(default=20.0, gt=0)
+    """How often to look for revocations that no CRL holds yet; they must be in one in a minute."""
+    ocsp_valid: int = Field(default=600, ge=60)
+
+    fence_every: float = Field(default=5.0, gt=0)
+    forget_after_days: int = Field(default=30, ge=1)
+    """Sessions that were never used, and credentials that are over, are kept so long."""

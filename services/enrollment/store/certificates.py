@@ -1,0 +1,155 @@
+"""Device identities: issued, pinned, revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.db.pool import Connection
+
+ADD = """
+INSERT INTO certificate (sha256, serial_number, authority, key_sha256, der, not_before, not_after,
+                         session_id, device_id, enrollment_id, issued_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+# The condition is the pin itself: a certificate never moves to another enrollment.
+PIN = """
+UPDATE certificate SET enrollment_id = news.enrollment_id, device_id = news.device_id
+FROM unnest($1::bytea[], $2::uuid[], $3::uuid[]) AS news (sha256, enrollment_id, device_id)
+WHERE certificate.sha256 = news.sha256 AND certificate.enrollment_id IS NULL
+RETURNING certificate.sha256, serial_number, not_after, certificate.device_id
+"""
+REVOKE_ALL = """
+UPDATE certificate SET revoked_at = $3, revocation_reason = news.reason
+FROM unnest($1::uuid[], $2::text[]) AS news (enrollment_id, reason)
+WHERE certificate.enrollment_id = news.enrollment_id AND revoked_at IS NULL
+RETURNING sha256, serial_number, device_id, revocation_reason
+"""
+REVOKE_OLDER = """
+UPDATE certificate SET revoked_at = $3, revocation_reason = 'superseded'
+FROM unnest($1::uuid[], $2::bytea[]) AS news (enrollment_id, kept)
+WHERE certificate.enrollment_id = news.enrollment_id AND revoked_at IS NULL
+  AND sha256 <> news.kept
+RETURNING sha256, serial_number, device_id, revocation_reason
+"""
+_VIEW = """
+sha256, serial_number, device_id, enrollment_id, not_before, not_after, issued_at, revoked_at,
+revocation_reason
+"""
+LIST = f"""
+SELECT {_VIEW} FROM certificate
+WHERE ($1::uuid IS NULL OR device_id = $1)
+  AND ($2::timestamptz IS NULL OR (issued_at, sha256) < ($2, $3::bytea))
+ORDER BY issued_at DESC, sha256 DESC LIMIT $4
+"""
+DER = "SELECT der, key_sha256 FROM certificate WHERE sha256 = $1"
+STATUS = """
+SELECT revoked_at, revocation_reason FROM certificate WHERE authority = $1 AND serial_number = $2
+"""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    sha256: bytes
+    serial_number: str
+    authority: str | None
+    key_sha256: bytes
+    der: bytes
+    not_before: datetime
+    not_after: datetime
+    session_id: UUID | None
+    device_id: UUID | None
+    enrollment_id: UUID | None
+    issued_at: datetime
+
+
+@dataclass(frozen=True)
+class Pinned:
+    sha256: bytes
+    serial_number: str
+    not_after: datetime
+    device_id: UUID
+
+
+@dataclass(frozen=True)
+class Revoked:
+    sha256: bytes
+    serial_number: str
+    device_id: UUID
+    revocation_reason: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    sha256: bytes
+    serial_number: str
+    device_id: UUID | None
+    enrollment_id: UUID | None
+    not_before: datetime
+    not_after: datetime
+    issued_at: datetime
+    revoked_at: datetime | None
+    revocation_reason: str | None
+
+
+async def add(tx: Connection, certificate: Certificate) -> None:
+    await tx.execute(
+        ADD,
+        certificate.sha256,
+        certificate.serial_number,
+        certificate.authority,
+        certificate.key_sha256,
+        certificate.der,
+        certificate.not_before,
+        certificate.not_after,
+        certificate.session_id,
+        certificate.device_id,
+        certificate.enrollment_id,
+        certificate.issued_at,
+    )
+
+
+async def pin(tx: Connection, pins: Sequence[tuple[bytes, UUID, UUID]]) -> list[Pinned]:
+    """(SHA-256, enrollment, device); returns what was not pinned before."""
+    rows = await tx.fetch(PIN, [p[0] for p in pins], [p[1] for p in pins], [p[2] for p in pins])
+    return [Pinned(**row) for row in rows]
+
+
+async def revoke_all(
+    tx: Connection, enrollments: Sequence[tuple[UUID, str]], now: datetime
+) -> list[Revoked]:
+    """Revoke every certificate of these (enrollment, reason); returns the newly revoked."""
+    rows = await tx.fetch(REVOKE_ALL, [e[0] for e in enrollments], [e[1] for e in enrollments], now)
+    return [Revoked(**row) for row in rows]
+
+
+async def revoke_older(
+    tx: Connection, kept: Sequence[tuple[UUID, bytes]], now: datetime
+) -> list[Revoked]:
+    """Revoke every certificate of these enrollments but the one given with each."""
+    rows = await tx.fetch(REVOKE_OLDER, [k[0] for k in kept], [k[1] for k in kept], now)
+    return [Revoked(**row) for row in rows]
+
+
+async def page(
+    tx: Connection, device_id: UUID | None, after: tuple[datetime, bytes] | None, limit: int
+) -> list[Listed]:
+    """Newest first; of one device, or of all."""
+    at, sha256 = after or (None, None)
+    return [Listed(**row) for row in await tx.fetch(LIST, device_id, at, sha256, limit)]
+
+
+async def der_and_key(tx: Connection, sha256: bytes) -> tuple[bytes, bytes] | None:
+    """The certificate and the SHA-256 of its public key."""
+    row = await tx.fetchrow(DER, sha256)
+    return (row["der"], row["key_sha256"]) if row else None
+
+
+async def status(
+    tx: Connection, authority: str, serial_number: str
+) -> tuple[datetime | None, str | None] | None:
+    """When and why it was revoked; None: this authority never issued it."""
+    row = await tx.fetchrow(STATUS, authority, serial_number)
+    return (row["revoked_at"], row["revocation_reason"]) if row else None

@@ -1,0 +1,193 @@
+"""Enrollments: begun, repeated, completed, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.enrollment.store.pins import State
+from shared.db.pool import Connection
+
+# A repeat keeps what the enrollment was made with: session, credential, rights, ownership.
+SAVE = """
+INSERT INTO enrollment (enrollment_id, device_id, generation, state, mode, id_kind, udid, session_id,
+                        credential_id, ownership, user_name, access_rights, claimed, reasons,
+                        authenticated_with, authenticated_at)
+SELECT *, $16::timestamptz
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::uuid[], $9::uuid[], $10::text[], $11::text[], $12::int[], $13::jsonb[],
+            $14::jsonb[], $15::bytea[])
+ON CONFLICT (enrollment_id) DO UPDATE SET
+    generation = excluded.generation,
+    state = excluded.state,
+    claimed = excluded.claimed,
+    authenticated_with = excluded.authenticated_with,
+    authenticated_at = excluded.authenticated_at,
+    enrolled_at = NULL
+"""
+FORGET_BOOTSTRAP_TOKENS = """
+UPDATE enrollment SET bootstrap_token = NULL WHERE enrollment_id = ANY($1::uuid[])
+"""
+COMPLETE = """
+UPDATE enrollment SET state = 'enrolled', enrolled_at = $2
+WHERE enrollment_id = ANY($1::uuid[]) AND state = 'pending'
+RETURNING enrollment_id
+"""
+SET_MODE = "UPDATE enrollment SET mode = 'shared_ipad' WHERE enrollment_id = ANY($1::uuid[])"
+END = """
+UPDATE enrollment SET state = 'ended', ended_at = $3, end_reason = news.reason
+FROM unnest($1::uuid[], $2::text[]) AS news (enrollment_id, reason)
+WHERE enrollment.enrollment_id = news.enrollment_id AND state <> 'ended'
+RETURNING enrollment.enrollment_id, device_id, generation
+"""
+SET_BOOTSTRAP_TOKEN = """
+UPDATE enrollment SET bootstrap_token = $2 WHERE enrollment_id = $1
+RETURNING true
+"""
+BOOTSTRAP_TOKEN = "SELECT bootstrap_token FROM enrollment WHERE enrollment_id = $1"  # noqa: S105
+RELEASE = """
+UPDATE enrollment SET generation = generation + 1, reasons = '[]',
+    state = CASE WHEN $2 THEN 'enrolled' ELSE 'pending' END,
+    enrolled_at = CASE WHEN $2 THEN $3::timestamptz END
+WHERE enrollment_id = $1 AND state = 'quarantined'
+RETURNING generation
+"""
+FOLLOW_RELEASE = """
+UPDATE channel SET open_generation = $2
+WHERE enrollment_id = $1 AND open_generation = $2 - 1
+"""
+OF_DEVICE = """
+SELECT enrollment_id, device_id, generation, state, claimed, reasons, ownership, user_name,
+       access_rights, mode, udid, id_kind, authenticated_with, authenticated_at, enrolled_at,
+       ended_at, end_reason, bootstrap_token IS NOT NULL AS bootstrap_token_escrowed
+FROM enrollment WHERE device_id = $1 ORDER BY authenticated_at DESC LIMIT 50
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An enrollment as an Authenticate leaves it."""
+
+    enrollment_id: UUID
+    device_id: UUID
+    generation: int
+    state: State
+    mode: str
+    id_kind: str
+    udid: str
+    session_id: UUID | None
+    credential_id: UUID | None
+    ownership: str
+    user_name: str | None
+    access_rights: int | None
+    claimed: dict[str, Any]
+    reasons: list[str]
+    authenticated_with: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    enrollment_id: UUID
+    device_id: UUID
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An enrollment as people are shown it."""
+
+    enrollment_id: UUID
+    device_id: UUID
+    generation: int
+    state: State
+    claimed: dict[str, Any]
+    reasons: list[str]
+    ownership: str
+    user_name: str | None
+    access_rights: int | None
+    mode: str
+    udid: str
+    id_kind: str
+    authenticated_with: bytes
+    authenticated_at: datetime
+    enrolled_at: datetime | None
+    ended_at: datetime | None
+    end_reason: str | None
+    bootstrap_token_escrowed: bool
+
+
+async def save(tx: Connection, begun: Sequence[Begun], now: datetime) -> None:
+    """Add these, or raise the generation of those that are known."""
+    await tx.execute(
+        SAVE,
+        [b.enrollment_id for b in begun],
+        [b.device_id for b in begun],
+        [b.generation for b in begun],
+        [b.state for b in begun],
+        [b.mode for b in begun],
+        [b.id_kind for b in begun],
+        [b.udid for b in begun],
+        [b.session_id for b in begun],
+        [b.credential_id for b in begun],
+        [b.ownership for b in begun],
+        [b.user_name for b in begun],
+        [b.access_rights for b in begun],
+        [b.claimed for b in begun],
+        [b.reasons for b in begun],
+        [b.authenticated_with for b in begun],
+        now,
+    )
+
+
+async def forget_bootstrap_tokens(tx: Connection, enrollments: Sequence[UUID]) -> None:
+    await tx.execute(FORGET_BOOTSTRAP_TOKENS, list(enrollments))
+
+
+async def complete(tx: Connection, enrollments: Sequence[UUID], now: datetime) -> set[UUID]:
+    """Which of these were pending and are enrolled now."""
+    rows = await tx.fetch(COMPLETE, list(enrollments), now)
+    return {row["enrollment_id"] for row in rows}
+
+
+async def share(tx: Connection, enrollments: Sequence[UUID]) -> None:
+    """These turned out to be Shared iPads."""
+    await tx.execute(SET_MODE, list(enrollments))
+
+
+async def end(
+    tx: Connection, enrollments: Sequence[tuple[UUID, str]], now: datetime
+) -> list[Ended]:
+    """End these (enrollment, reason); returns those that had not ended before."""
+    rows = await tx.fetch(END, [e[0] for e in enrollments], [e[1] for e in enrollments], now)
+    return [Ended(**row) for row in rows]
+
+
+async def set_bootstrap_token(tx: Connection, enrollment_id: UUID, token: bytes | None) -> None:
+    """`token` is encrypted; None deletes."""
+    await tx.execute(SET_BOOTSTRAP_TOKEN, enrollment_id, token)
+
+
+async def bootstrap_token(tx: Connection, enrollment_id: UUID) -> bytes | None:
+    token: bytes | None = await tx.fetchval(BOOTSTRAP_TOKEN, enrollment_id)
+    return token
+
+
+async def release(
+    tx: Connection, enrollment_id: UUID, now: datetime, *, complete: bool
+) -> int | None:
+    """Let a quarantined one in, as the next generation; None: it is not quarantined.
+
+    The generation rises because command_queue was told to serve nothing of the old one.
+    """
+    generation: int | None = await tx.fetchval(RELEASE, enrollment_id, complete, now)
+    if generation is not None:
+        await tx.execute(FOLLOW_RELEASE, enrollment_id, generation)
+    return generation
+
+
+async def of_device(tx: Connection, device_id: UUID) -> list[Told]:
+    """The newest fifty."""
+    return [Told(**row) for row in await tx.fetch(OF_DEVICE, device_id)]

@@ -1,0 +1,160 @@
+"""Certificate → enrollment: who a signature speaks for, in one read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from shared.db.pool import Connection, Record
+
+State = Literal["pending", "enrolled", "quarantined", "ended"]
+
+_ENROLLMENT = """
+e.enrollment_id, e.device_id, e.generation, e.state, e.mode, e.id_kind, e.udid,
+e.authenticated_with, e.end_reason, e.access_rights
+"""
+READ = f"""
+SELECT c.sha256, c.not_before, c.not_after, c.revoked_at IS NOT NULL AS revoked,
+       c.enrollment_id IS NOT NULL AS pinned, s.session_id, s.credential_id, s.platform, s.ownership,
+       s.serial AS bound_serial, s.user_name, s.access_rights AS granted_rights,
+       s.renews IS NOT NULL AS renews, k.revoked_at IS NOT NULL AS withdrawn, {_ENROLLMENT}
+FROM certificate AS c
+LEFT JOIN session AS s ON s.session_id = c.session_id
+LEFT JOIN credential AS k ON k.credential_id = s.credential_id
+LEFT JOIN enrollment AS e ON e.enrollment_id = coalesce(c.enrollment_id, s.renews)
+WHERE c.sha256 = ANY($1::bytea[])
+"""
+# Hardware is known by its id, and by its serial where that is told.
+KNOWN_HARDWARE = f"""
+SELECT d.device_id AS hardware_id, d.udid AS hardware_udid, d.serial AS hardware_serial, {_ENROLLMENT}
+FROM (SELECT device_id, udid, serial, current_enrollment FROM device WHERE udid = ANY($1::text[])
+      UNION
+      SELECT device_id, udid, serial, current_enrollment FROM device WHERE serial = ANY($2::text[])
+     ) AS d
+LEFT JOIN enrollment AS e ON e.enrollment_id = d.current_enrollment
+"""
+# Two first enrollments of the same hardware must not pass each other: there is no row to lock yet.
+LOCK_HARDWARE = """
+SELECT pg_advisory_xact_lock(key) FROM (
+    SELECT DISTINCT hashtextextended(name, 7) AS key FROM unnest($1::text[]) AS name ORDER BY key
+) AS keys
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    enrollment_id: UUID
+    device_id: UUID
+    generation: int
+    state: State
+    mode: str
+    id_kind: str
+    udid: str
+    authenticated_with: bytes
+    end_reason: str | None
+    access_rights: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the profile was handed out for; its certificate may make one enrollment of it."""
+
+    session_id: UUID
+    credential_id: UUID | None
+    platform: str | None
+    ownership: str
+    serial: str | None
+    user_name: str | None
+    access_rights: int | None
+    withdrawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A certificate that has a row. `enrollment`: the one it is pinned to or may renew."""
+
+    sha256: bytes
+    not_before: datetime
+    not_after: datetime
+    revoked: bool
+    pinned: bool
+    grant: Grant | None
+    enrollment: Enrollment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A device that is known; `current` is the enrollment that commands go to, if it ever had one."""
+
+    device_id: UUID
+    udid: str | None
+    serial: str | None
+    current: Enrollment | None
+
+
+async def read(tx: Connection, fingerprints: Sequence[bytes]) -> dict[bytes, Pin]:
+    """The certificates that have a row, by SHA-256."""
+    rows = await tx.fetch(READ, list(fingerprints))
+    return {row["sha256"]: _pin(row) for row in rows}
+
+
+async def known_hardware(
+    tx: Connection, udids: Sequence[str], serials: Sequence[str]
+) -> list[Hardware]:
+    rows = await tx.fetch(KNOWN_HARDWARE, list(udids), list(serials))
+    return [
+        Hardware(
+            row["hardware_id"], row["hardware_udid"], row["hardware_serial"], _enrollment(row)
+        )
+        for row in rows
+    ]
+
+
+async def lock_hardware(tx: Connection, udids: Sequence[str], serials: Sequence[str]) -> None:
+    """Hold these names until the transaction ends, known or not; before any device row."""
+    names = [f"udid:{udid}" for udid in udids] + [f"serial:{serial}" for serial in serials]
+    await tx.execute(LOCK_HARDWARE, names)
+
+
+def _pin(row: Record) -> Pin:
+    grant = None
+    if row["session_id"] is not None:
+        grant = Grant(
+            session_id=row["session_id"],
+            credential_id=row["credential_id"],
+            platform=row["platform"],
+            ownership=row["ownership"],
+            serial=row["bound_serial"],
+            user_name=row["user_name"],
+            access_rights=row["granted_rights"],
+            withdrawn=row["withdrawn"] and not row["renews"],
+        )
+    return Pin(
+        sha256=row["sha256"],
+        not_before=row["not_before"],
+        not_after=row["not_after"],
+        revoked=row["revoked"],
+        pinned=row["pinned"],
+        grant=grant,
+        enrollment=_enrollment(row),
+    )
+
+
+def _enrollment(row: Record) -> Enrollment | None:
+    if row["enrollment_id"] is None:
+        return None
+    return Enrollment(
+        enrollment_id=row["enrollment_id"],
+        device_id=row["device_id"],
+        generation=row["generation"],
+        state=row["state"],
+        mode=row["mode"],
+        id_kind=row["id_kind"],
+        udid=row["udid"],
+        authenticated_with=row["authenticated_with"],
+        end_reason=row["end_reason"],
+        access_rights=row["access_rights"],
+    )

@@ -1,0 +1,88 @@
+"""Enrollment sessions: a profile handed out, its one challenge, its one certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.db.pool import Connection
+
+ADD = """
+INSERT INTO session (session_id, credential_id, renews, challenge_sha256, platform, ownership, serial,
+                     user_name, access_rights, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+FIND = """
+SELECT s.session_id, s.credential_id, s.renews, s.platform, s.ownership, s.serial, s.user_name,
+       s.access_rights, s.created_at, s.expires_at, s.certificate_sha256, e.device_id,
+       coalesce(c.revoked_at IS NOT NULL, false) AS withdrawn
+FROM session AS s
+LEFT JOIN credential AS c ON c.credential_id = s.credential_id
+LEFT JOIN enrollment AS e ON e.enrollment_id = s.renews
+WHERE s.challenge_sha256 = $1
+"""
+# Once: the certificate of a challenge is set by the transaction that issues it, and by no other.
+SPEND = """
+UPDATE session SET certificate_sha256 = $2
+WHERE session_id = $1 AND certificate_sha256 IS NULL AND expires_at > $3
+RETURNING true
+"""
+FORGET = """
+DELETE FROM session WHERE session_id IN (
+    SELECT session_id FROM session
+    WHERE certificate_sha256 IS NULL AND expires_at < $1 LIMIT 500)
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a profile was handed out for. `renews` set: only that enrollment may use it."""
+
+    session_id: UUID
+    credential_id: UUID | None
+    renews: UUID | None
+    platform: str | None
+    ownership: str
+    serial: str | None
+    user_name: str | None
+    access_rights: int | None
+    created_at: datetime
+    expires_at: datetime
+    certificate_sha256: bytes | None = None
+    device_id: UUID | None = None
+    """The device of `renews`."""
+    withdrawn: bool = False
+    """The credential was revoked meanwhile."""
+
+
+async def add(tx: Connection, session: Session, challenge_sha256: bytes) -> None:
+    await tx.execute(
+        ADD,
+        session.session_id,
+        session.credential_id,
+        session.renews,
+        challenge_sha256,
+        session.platform,
+        session.ownership,
+        session.serial,
+        session.user_name,
+        session.access_rights,
+        session.created_at,
+        session.expires_at,
+    )
+
+
+async def find(tx: Connection, challenge_sha256: bytes) -> Session | None:
+    row = await tx.fetchrow(FIND, challenge_sha256)
+    return Session(**row) if row else None
+
+
+async def spend(tx: Connection, session_id: UUID, certificate: bytes, now: datetime) -> bool:
+    """Whether the challenge was still good; `certificate` is the SHA-256 of what it bought."""
+    return bool(await tx.fetchval(SPEND, session_id, certificate, now))
+
+
+async def forget(tx: Connection, before: datetime) -> bool:
+    """Drop sessions that nobody used; True: there may be more."""
+    return str(await tx.execute(FORGET, before)) == "DELETE 500"
