@@ -38,7 +38,7 @@ class Kafka:
 
     def __init__(self, home: Home, ports: Ports, *, for_tests: bool = False) -> None:
         self.bootstrap = f"127.0.0.1:{ports.client}"
-        self._ports = ports
+        self.ports = ports
         self._home = home
         self._for_tests = for_tests
         self._data = home.state / "kafka"
@@ -87,9 +87,15 @@ class Kafka:
             with contextlib.suppress(FileNotFoundError):
                 _writing(self._archive).replace(self._archive)
 
+    async def kill(self) -> None:
+        """Kill -9: for tests of what a crash loses (nothing that was acknowledged)."""
+        if self._process:
+            await self._process.kill()
+            self._process = None
+
     async def _adopt(self, pid: int, port: int) -> bool:
         process = Process(pid)
-        if port == self._ports.client and await self._serves(process, START_SECONDS):
+        if port == self.ports.client and await self._serves(process) and await process.lasts():
             self._process = process
             return True
         await process.stop(signal.SIGTERM)
@@ -109,7 +115,7 @@ class Kafka:
     def _properties(self, data: Path) -> Path:
         password = None if self._for_tests else self._home.password("kafka-broker")
         path = self._run / ("server.properties" if data == self._data else "format.properties")
-        write_private(path, properties(self._ports, data, broker_password=password))
+        write_private(path, properties(self.ports, data, broker_password=password))
         return path
 
     async def _format(self, base: Sequence[str], archive: Path) -> None:
@@ -145,18 +151,18 @@ class Kafka:
             [*base, *sharing, "kafka.Kafka", str(config)], log=self._log, env=os.environ
         )
         self._process = process
-        state = {"pid": process.pid, "port": self._ports.client}
+        state = {"pid": process.pid, "port": self.ports.client}
         write_private(self._home.run / "kafka.json", json.dumps(state))
-        if not await self._serves(process, START_SECONDS):
+        if not await self._serves(process):
             raise EmbeddedError(
                 f"Kafka did not start; its last words ({self._log}):\n{tail(self._log)}"
             )
 
-    async def _serves(self, process: Process, seconds: float) -> bool:
+    async def _serves(self, process: Process) -> bool:
         """Wait for the port: the broker opens it only once the controller lets it serve."""
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
         while process.running() and asyncio.get_running_loop().time() < deadline:
-            if accepts(self._ports.client):
+            if accepts(self.ports.client):
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return False

@@ -166,9 +166,15 @@ class Postgres:
             await self._process.stop(signal.SIGINT)
             self._process = None
 
+    async def kill(self) -> None:
+        """Kill -9: for tests of what a crash loses (nothing that was committed)."""
+        if self._process:
+            await self._process.kill()
+            self._process = None
+
     async def _adopt(self, left: Survivor) -> bool:
         process = Process(left.pid)
-        if left.port == self.port and left.ready:
+        if left.port == self.port and left.ready and await process.lasts():
             self._process = process
             return True
         await process.stop(signal.SIGINT)
@@ -212,8 +218,9 @@ class Postgres:
             if await self._ready(deadline):
                 return
             said = self._log.read_bytes()[mark:].decode(errors="replace")
-            # Children of a killed postmaster live on for moments and hold its shared memory.
-            if "shared memory block" not in said or asyncio.get_running_loop().time() > deadline:
+            # A killed postmaster and its children hold files and shared memory for moments.
+            held = "shared memory block" in said or "lock file" in said
+            if not held or asyncio.get_running_loop().time() > deadline:
                 raise EmbeddedError(
                     f"PostgreSQL did not start; its last words ({self._log}):\n{tail(self._log)}"
                 )

@@ -13,7 +13,11 @@ from pathlib import Path
 
 from tools.embedded.errors import EmbeddedError
 
+# Position of num_threads, field 20 of /proc/PID/stat, behind the state, field 3.
+_THREADS = 16
 POLL_SECONDS = 0.05
+LAST_SECONDS = 0.2
+KILL_SECONDS = 30
 ROTATE_BYTES = 10_000_000
 TAIL_BYTES = 2_000
 
@@ -91,16 +95,24 @@ class Process:
                 return True
         return False
 
+    async def lasts(self) -> bool:
+        """Tell whether the process is there and stays a moment: one just killed still answers."""
+        await asyncio.sleep(LAST_SECONDS)
+        return self.running()
+
+    async def kill(self) -> None:
+        """End the process without warning; returns when it is gone."""
+        self.signal(signals.SIGKILL)
+        if not await self.exited(KILL_SECONDS):
+            raise EmbeddedError(f"process {self.pid} does not end, even when killed")
+
     async def stop(self, number: signals.Signals, *, seconds: float = 30) -> None:
         """Ask with a signal, and kill what does not listen; returns when the process is gone."""
         if not self.running():
             return
         self.signal(number)
-        if await self.exited(seconds):
-            return
-        self.signal(signals.SIGKILL)
-        if not await self.exited(10):
-            raise EmbeddedError(f"process {self.pid} does not end, even when killed")
+        if not await self.exited(seconds):
+            await self.kill()
 
 
 def is_alive(pid: int) -> bool:
@@ -112,9 +124,11 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     with contextlib.suppress(OSError):
-        # proc(5): the state follows the name, which is in parentheses and may itself hold anything.
+        # proc(5): the fields follow the name, which is in parentheses and may hold anything. The
+        # first thread of a process that ends can be a zombie while others still hold its files.
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
-        return stat.rpartition(")")[2].split()[0] != "Z"
+        state, *numbers = stat.rpartition(")")[2].split()
+        return state != "Z" or int(numbers[_THREADS]) > 1
     return True
 
 
