@@ -18,7 +18,7 @@ from aioapns.exceptions import MaxAttemptsExceeded
 from services.push_notifier.answers import UNREACHABLE, Answer, apns_time
 
 
-class _Connection(APNsTLSClientProtocol):  # type: ignore[misc]  # aioapns has no types
+class _Connection(APNsTLSClientProtocol):
     """Three faults of aioapns 4.0 are mended: stream ids that are never forgotten, error bodies
     that are never acknowledged (the flow-control window closes after some two thousand), and an
     error without a body that leaves its sender waiting.
@@ -33,19 +33,15 @@ class _Connection(APNsTLSClientProtocol):  # type: ignore[misc]  # aioapns has n
         super().on_data_received(data, stream_id)
 
     def on_stream_ended(self, stream_id: int) -> None:
-        push_id = self.request_streams.pop(stream_id, None)
-        status = self.request_statuses.pop(push_id, None) if push_id else None
+        push_id = self.request_streams.pop(stream_id, "")
+        status = self.request_statuses.pop(push_id, "")
         request = self.requests.pop(push_id, None) if status else None
         if request and not request.done():
             request.set_result(NotificationResult(push_id, status, description=""))
         super().on_stream_ended(stream_id)
 
-    def forget(self, push_id: str) -> None:
-        """A push whose sender stopped waiting: a late answer must find nobody."""
-        self.requests.pop(push_id, None)
 
-
-class _Pool(APNsBaseConnectionPool):  # type: ignore[misc]
+class _Pool(APNsBaseConnectionPool):
     def __init__(self, host: str, port: int, context: ssl.SSLContext, connections: int) -> None:
         super().__init__(max_connections=connections, max_connection_attempts=1)
         self._host = host
@@ -62,8 +58,9 @@ class _Pool(APNsBaseConnectionPool):  # type: ignore[misc]
         return connection
 
     def forget(self, push_id: str) -> None:
+        """A push whose sender stopped waiting: a late answer must find nobody."""
         for connection in self.connections:
-            connection.forget(push_id)
+            connection.requests.pop(push_id, None)
 
 
 class Apns:

@@ -82,13 +82,13 @@ RETURNING channel_id, device_id, topic, push, push_updated_at, waiting_since, at
 
 SETTLE = """
 UPDATE channel SET
-    last_push_at = CASE WHEN news.push_id <> '' THEN $6 ELSE last_push_at END,
-    last_push_id = CASE WHEN news.push_id <> '' THEN news.push_id ELSE last_push_id END,
+    last_push_at = CASE WHEN news.push_id <> '' THEN $6 ELSE channel.last_push_at END,
+    last_push_id = CASE WHEN news.push_id <> '' THEN news.push_id ELSE channel.last_push_id END,
     dead_at = CASE WHEN news.dead_reason <> ''
-                    AND news.token_since IS NOT DISTINCT FROM push_updated_at
-                   THEN $6 ELSE dead_at END,
-    dead_reason = CASE WHEN news.dead_reason <> '' THEN news.dead_reason ELSE dead_reason END,
-    next_push_at = CASE WHEN waiting_since IS NULL THEN NULL ELSE news.next_push_at END
+                    AND news.token_since IS NOT DISTINCT FROM channel.push_updated_at
+                   THEN $6 ELSE channel.dead_at END,
+    dead_reason = CASE WHEN news.dead_reason <> '' THEN news.dead_reason ELSE channel.dead_reason END,
+    next_push_at = CASE WHEN channel.waiting_since IS NULL THEN NULL ELSE news.next_push_at END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
   AS news (channel_id, push_id, dead_reason, token_since, next_push_at)
 WHERE channel.channel_id = news.channel_id

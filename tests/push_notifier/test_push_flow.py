@@ -1,0 +1,374 @@
+"""From work waiting to a push sent, on a real database and against the stand-in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.push_notifier.certificates import Certificates
+from services.push_notifier.consumers import handlers
+from services.push_notifier.sending import Sender
+from services.push_notifier.settings import PushSettings
+from services.push_notifier.stand_in import StandInPortal
+from shared.bus import apply, outbox
+from shared.bus.testing import travelled
+from shared.db.pool import Pool, open_pool
+from shared.events.base import Event, uuid7
+from shared.events.commands import CommandDeferred, CommandFinished, CommandQueued, TargetState
+from shared.events.device_state import ChannelState, DeviceState, EnrollmentState
+from shared.events.devices import Ownership, Platform
+from shared.events.pushes import PushCertificateChanged, PushFailed, PushSent
+from shared.runtime.clock import FixedClock
+from shared.runtime.problems import Problem
+from shared.sealed import Keyring, LocalCipher, PublicKeys, ensure_service_keys
+from tools.embedded.apns import ApnsStandIn, Rule
+from tools.embedded.testing import MakeDatabase
+
+pytestmark = pytest.mark.usefixtures("road")
+
+
+@dataclass
+class Road:
+    """push_notifier's parts on real servers, and a device made up for it."""
+
+    pool: Pool
+    clock: FixedClock
+    settings: PushSettings
+    certificates: Certificates
+    sender: Sender
+    portal: StandInPortal
+    public: PublicKeys
+    apns: ApnsStandIn
+
+    async def hear(self, *events: Event, service: str = "command_queue") -> None:
+        travelling = travelled(*events, service=service)
+        await apply(self.pool, "push_notifier", handlers(self.settings), travelling)
+
+    async def events(self, kind: type[Event]) -> list[Any]:
+        async with self.pool.acquire() as connection:
+            waiting = await outbox.read(connection, "push_notifier")
+        return [event for event in waiting if isinstance(event, kind)]
+
+    async def topic(self) -> str:
+        changed = await self.events(PushCertificateChanged)
+        return str(changed[-1].topic)
+
+    async def enroll(
+        self, device: UUID, token: str, since: datetime, *, state: Any = "enrolled"
+    ) -> UUID:
+        channel = UUID(int=device.int + 1)
+        secret = json.dumps({"token": token, "magic": "m"}).encode()
+        await self.hear(
+            DeviceState(
+                device_id=device,
+                platform=Platform.IOS,
+                ownership=Ownership.CORPORATE,
+                enrollments=[
+                    EnrollmentState(
+                        enrollment_id=UUID(int=device.int + 2),
+                        generation=1,
+                        state=state,
+                        pins=[],
+                        authenticated_at=since,
+                        channels=[
+                            ChannelState(
+                                channel_id=channel,
+                                kind="device",
+                                open=state == "enrolled",
+                                push_topic=await self.topic(),
+                                push=self.public.seal(
+                                    "push_notifier", secret, purpose="push", device_id=device
+                                ),
+                                push_updated_at=since,
+                            )
+                        ],
+                    )
+                ],
+            ),
+            service="enrollment",
+        )
+        return channel
+
+    async def queue(self, device: UUID, channel: UUID) -> None:
+        now = self.clock.now()
+        await self.hear(
+            CommandQueued(
+                device_id=device, channel_id=channel, command_id=uuid7(), kind="raw", queued_at=now
+            )
+        )
+
+    async def finish(self, device: UUID, channel: UUID, *, empty: bool) -> None:
+        now = self.clock.now()
+        await self.hear(
+            CommandFinished(
+                device_id=device,
+                channel_id=channel,
+                command_id=uuid7(),
+                kind="raw",
+                state=TargetState.ACKNOWLEDGED,
+                deliveries=1,
+                queued_at=now,
+                finished_at=now,
+                queue_empty=empty,
+            )
+        )
+
+    def tokens_pushed(self) -> list[str]:
+        return [push["token"] for push in self.apns.received]
+
+
+@pytest.fixture
+async def road(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Road]:
+    apns = ApnsStandIn(tmp_path / "apns")
+    await apns.start()
+    keys = tmp_path / "keys"
+    ensure_service_keys(keys, "push_notifier")
+    pool = await open_pool(await make_database("push_notifier"), name="test")
+    settings = PushSettings(
+        apns_host="127.0.0.1",
+        apns_port=apns.port,
+        apns_trust=apns.trust,
+        apns_portal_url=f"{apns.side_url}/portal/certificate",
+        send_timeout=2,
+    )
+    # A minute ahead of the database's clock: what handlers make due "now" is due.
+    clock = FixedClock(datetime.now(UTC) + timedelta(minutes=1))
+    cipher = LocalCipher.load(keys / "push_notifier")
+    certificates = Certificates(pool, cipher, settings, clock)
+    keyring = Keyring.load(keys / "push_notifier")
+    sender = Sender(pool, keyring, certificates, settings, clock)
+    portal = StandInPortal(pool, settings.apns_portal_url or "", certificates)
+    await portal.run()
+    yield Road(
+        pool, clock, settings, certificates, sender, portal, PublicKeys(keys / "public"), apns
+    )
+    certificates.close()
+    await pool.close()
+    await apns.stop()
+
+
+TOKEN = "0a" * 32
+
+
+async def test_one_wake_a_channel_however_many_commands_wait(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    for _ in range(5):
+        await road.queue(device, channel)
+    await road.sender.run()
+    await road.queue(device, channel)
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+    (sent,) = await road.events(PushSent)
+    assert sent.channel_id == channel
+
+
+async def test_no_push_before_the_token_update(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now(), state="pending")
+    await road.queue(device, channel)
+    await road.sender.run()
+    assert road.tokens_pushed() == []
+    await road.enroll(device, TOKEN, road.clock.now())
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+
+
+async def test_a_silent_device_is_woken_again_on_schedule(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel)
+    await road.sender.run()
+    waits = (*road.settings.repush_after, road.settings.repush_after[-1])
+    for pushed, wait in enumerate(waits, start=1):
+        road.clock.advance(timedelta(seconds=wait - 1))
+        await road.sender.run()
+        assert len(road.apns.received) == pushed
+        road.clock.advance(timedelta(seconds=1))
+        await road.sender.run()
+        assert len(road.apns.received) == pushed + 1
+
+
+async def test_an_emptied_queue_ends_the_schedule(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel)
+    await road.sender.run()
+    await road.finish(device, channel, empty=True)
+    road.clock.advance(timedelta(days=2))
+    await road.sender.run()
+    assert len(road.apns.received) == 1
+    await road.queue(device, channel)
+    await road.sender.run()
+    assert len(road.apns.received) == 2
+
+
+async def test_not_now_then_another_answer_schedules_a_push(road: Road) -> None:
+    """apple.md §1.11, 11."""
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.hear(
+        CommandDeferred(device_id=device, channel_id=channel, command_id=uuid7(), push_wanted=True)
+    )
+    await road.sender.run()
+    assert road.tokens_pushed() == []
+    road.clock.advance(timedelta(seconds=road.settings.not_now_wait))
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+
+
+@pytest.mark.parametrize("reason", ["BadDeviceToken", "DeviceTokenNotForTopic"])
+async def test_a_dead_token_is_left_alone_until_the_next_token_update(
+    road: Road, reason: str
+) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    road.apns.rules.append(Rule(status=400, reason=reason, times=1))
+    await road.queue(device, channel)
+    await road.sender.run()
+    (failed,) = await road.events(PushFailed)
+    assert failed.token_dead
+    assert failed.reason == reason
+    await road.queue(device, channel)
+    road.clock.advance(timedelta(days=1))
+    await road.sender.run()
+    assert len(road.apns.received) == 1
+    await road.enroll(device, "0b" * 32, road.clock.now())
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN, "0b" * 32]
+
+
+async def test_a_stale_410_is_about_the_token_before(road: Road) -> None:
+    """apple.md §1.11, 25."""
+    device, since = uuid7(), road.clock.now()
+    channel = await road.enroll(device, TOKEN, since)
+    stale = int((since - timedelta(hours=1)).timestamp() * 1000)
+    road.apns.rules.append(Rule(status=410, reason="Unregistered", timestamp=stale, times=1))
+    await road.queue(device, channel)
+    await road.sender.run()
+    road.clock.advance(timedelta(minutes=1))
+    await road.sender.run()
+    assert [push["status"] for push in road.apns.received] == [410, 200]
+    fresh = int((since + timedelta(hours=1)).timestamp() * 1000)
+    road.apns.rules.append(Rule(status=410, reason="Unregistered", timestamp=fresh, times=1))
+    road.clock.advance(timedelta(hours=1))
+    await road.sender.run()
+    road.clock.advance(timedelta(days=3))
+    await road.sender.run()
+    assert [push["status"] for push in road.apns.received] == [410, 200, 410]
+
+
+async def test_a_refused_certificate_opens_the_circuit_for_its_topic(road: Road) -> None:
+    first, second = uuid7(), uuid7()
+    one = await road.enroll(first, TOKEN, road.clock.now())
+    two = await road.enroll(second, "0c" * 32, road.clock.now())
+    road.apns.rules.append(Rule(status=403, reason="BadCertificate", times=1))
+    await road.queue(first, one)
+    await road.sender.run()
+    await road.queue(second, two)
+    await road.sender.run()
+    assert len(road.apns.received) == 1
+    road.clock.advance(timedelta(minutes=2))
+    await road.sender.run()
+    assert [push["status"] for push in road.apns.received] == [403, 200, 200]
+
+
+async def test_busy_and_broken_answers_are_tried_again(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    road.apns.rules += [
+        Rule(status=429, reason="TooManyRequests", times=1),
+        Rule(status=503, reason="ServiceUnavailable", times=1),
+        Rule(goaway=True, times=1),
+    ]
+    await road.queue(device, channel)
+    for _ in range(4):
+        await road.sender.run()
+        road.clock.advance(timedelta(minutes=1))
+    assert len(await road.events(PushSent)) == 1
+    assert len(await road.events(PushFailed)) == 3
+
+
+async def test_equal_tokens_of_different_devices_are_pushed_each(road: Road) -> None:
+    """apple.md §1.12, 6."""
+    devices = [uuid7(), uuid7()]
+    for device in devices:
+        channel = await road.enroll(device, TOKEN, road.clock.now())
+        await road.queue(device, channel)
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN, TOKEN]
+    assert {event.device_id for event in await road.events(PushSent)} == set(devices)
+
+
+async def test_older_device_state_changes_nothing(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, "0d" * 32, road.clock.now())
+    state = DeviceState(
+        device_id=device, platform=Platform.IOS, ownership=Ownership.UNKNOWN, enrollments=[]
+    )
+    old = travelled(state, service="enrollment", sequence=0)
+    await apply(road.pool, "push_notifier", handlers(road.settings), old)
+    await road.queue(device, channel)
+    await road.sender.run()
+    assert road.tokens_pushed() == ["0d" * 32]
+
+
+async def test_a_token_that_does_not_open_is_our_fault_and_stops_nobody(road: Road) -> None:
+    device, good = uuid7(), uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.pool.execute("UPDATE channel SET push = 'bm90IHNlYWxlZA=='")
+    await road.queue(device, channel)
+    other = await road.enroll(good, "0e" * 32, road.clock.now())
+    await road.queue(good, other)
+    await road.sender.run()
+    assert road.tokens_pushed() == ["0e" * 32]
+    (failed,) = await road.events(PushFailed)
+    assert not failed.token_dead
+
+
+async def test_a_crash_between_claim_and_record_repeats_the_push(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel)
+    async with road.pool.acquire() as connection:
+        await connection.execute(
+            "UPDATE channel SET next_push_at = $1::timestamptz + interval '60 s', attempts = 1",
+            road.clock.now(),
+        )
+    await road.sender.run()
+    assert road.tokens_pushed() == []
+    road.clock.advance(timedelta(seconds=61))
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+
+
+async def test_a_certificate_with_another_topic_is_refused(road: Road) -> None:
+    csr = await road.certificates.request("tester", None)
+    pem = road.apns.authority.push_certificate(csr.encode()).decode()
+    with pytest.raises(Problem) as refused:
+        await road.certificates.upload(pem, None, replace=False, actor="tester", source=None)
+    assert refused.value.code == "push_topic_differs"
+    stored = await road.certificates.upload(pem, None, replace=True, actor="tester", source=None)
+    assert await road.topic() == stored.topic
+
+
+async def test_rubbish_is_no_certificate(road: Road) -> None:
+    for rubbish, code in (("", "certificate_unreadable"), ("-----BEGIN", "certificate_unreadable")):
+        with pytest.raises(Problem) as refused:
+            await road.certificates.upload(rubbish, None, replace=False, actor="t", source=None)
+        assert refused.value.code == code
+
+
+async def test_keys_are_never_in_clear_in_the_database(road: Road) -> None:
+    rows = await road.pool.fetch(
+        "SELECT key FROM push_certificate UNION ALL SELECT key FROM certificate_request"
+    )
+    assert rows
+    assert not any(b"PRIVATE KEY" in row["key"] for row in rows)
