@@ -18,6 +18,7 @@ from shared.runtime.listening import Listening
 from shared.runtime.running import Running, opened
 from shared.runtime.service import ROLES, Role, Service
 from shared.runtime.settings import ListenerName
+from shared.runtime.working import Work
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +95,15 @@ async def serving(
         running = [await stack.enter_async_context(opened(s, environ)) for s in services]
         await listening.close("internal")
         await listening.open("internal", running, health)
-        for each in running:
+        work = [Work(each) for each in running]
+        for each in work:
             each.start(roles)
             stack.push_async_callback(each.stop)
         if "http" in roles:
             for name in ("devices", "api"):
                 await listening.open(name, running)
                 stack.push_async_callback(listening.close, name)
-        health.watched.extend(running)
+        health.watched.extend(work)
         health.started = True
         try:
             yield Process({each.name: each for each in running}, listening)

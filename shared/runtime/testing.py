@@ -1,0 +1,174 @@
+"""A service under test: built as in production, on real listeners, without a broker.
+
+async with trial(SERVICE, dsn, tmp_path) as service:
+    answer = await service.call("GET", "/api/v1/inventory/devices")
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from shared.bus import apply
+from shared.bus.testing import travelled
+from shared.events import Event
+from shared.runtime.clock import Clock, SystemClock
+from shared.runtime.internal import InternalCallFailed, InternalClient
+from shared.runtime.listening import Listening
+from shared.runtime.running import Running, opened
+from shared.runtime.service import Service
+from shared.runtime.settings import ListenerName
+from shared.runtime.tokens import Signer
+from shared.sealed import ensure_service_keys, token_key
+
+LISTENERS: tuple[ListenerName, ...] = ("devices", "api", "internal")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class RecordedCalls(InternalClient):
+    """Stands for the other services: remembers what was asked and answers what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str, Mapping[str, Any] | None]] = []
+        self.answers: dict[tuple[str, str], dict[str, Any]] = {}
+        """By service and path; what is not listed is answered {}."""
+        self.failing: set[str] = set()
+        """Services that do not answer."""
+
+    async def call(
+        self, service: str, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        self.calls.append((service, method, path, body))
+        if service in self.failing:
+            raise InternalCallFailed(service, None, "no answer (as the test wants)")
+        return self.answers.get((service, path), {})
+
+    async def close(self) -> None:
+        return
+
+
+class Trial:
+    """A service that serves for the length of a test."""
+
+    def __init__(
+        self, running: Running, listening: Listening, keys: Path, session: aiohttp.ClientSession
+    ) -> None:
+        self.running, self.context, self.parts = running, running.context, running.parts
+        self._listening, self._keys, self._session = listening, keys, session
+
+    def token(self, actor: str = "tester", permissions: Sequence[str] = ("*",)) -> str:
+        """What the console would give to a person."""
+        return self._signer("console").access(
+            actor, self.running.name, permissions, timedelta(minutes=10)
+        )
+
+    def _signer(self, service: str) -> Signer:
+        ensure_service_keys(self._keys, service)
+        kid, key = token_key(self._keys / service)
+        return Signer(service, key, kid, self.context.clock)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        actor: str = "tester",
+        permissions: Sequence[str] = ("*",),
+        as_service: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask an api route as a person, or an internal one as another service."""
+        listener: ListenerName = "internal" if path.startswith("/internal/") else "api"
+        token = self.token(actor, permissions)
+        if as_service is not None:
+            token = self._signer(as_service).internal(self.running.name)
+        given = {"Authorization": f"Bearer {token}", **(headers or {})}
+        data = None
+        if body is not None:
+            data = orjson.dumps(body, default=str)
+            given.setdefault("Content-Type", "application/json")
+        return await self.send(listener, method, path, data, given)
+
+    async def send(
+        self,
+        listener: ListenerName,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Any bytes to any listener; what a device would do."""
+        url = f"{self._listening.address(listener)}{path}"
+        async with self._session.request(
+            method, url, data=data, headers=headers, allow_redirects=False
+        ) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def hears(self, *events: Event, service: str) -> None:
+        """Let the service handle events as if `service` had sent them."""
+        arrived = travelled(*events, service=service)
+        await apply(self.context.pool, self.running.name, self.parts.handlers, arrived)
+
+    async def run_job(self, name: str) -> bool | None:
+        """One run of a job, as its timer would do."""
+        job = next(job for job in self.parts.jobs if job.name == name)
+        return await job.run()
+
+
+@asynccontextmanager
+async def trial(
+    service: Service[Any],
+    dsn: str,
+    folder: Path,
+    *,
+    clock: Clock | None = None,
+    internal: InternalClient | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Trial]:
+    """Build and serve; `folder` takes the keys, `internal` may be RecordedCalls.
+
+    Neither jobs nor consumers run by themselves: see `run_job` and `hears`.
+    """
+    ensure_service_keys(folder, service.name)
+    ensure_service_keys(folder, "console")
+    settings = {
+        "MUSTER_DATABASE_URL": dsn,
+        "MUSTER_KEYS_DIR": str(folder),
+        "MUSTER_SCHEMA_WAIT_SECONDS": "0",
+        **{f"MUSTER_{name.upper()}_PORT": "0" for name in LISTENERS},
+        **(environ or {}),
+    }
+    async with (
+        opened(service, settings, clock=clock or SystemClock(), internal=internal) as running,
+        aiohttp.ClientSession() as session,
+    ):
+        listening = Listening(running.context.settings)
+        try:
+            for name in LISTENERS:
+                await listening.open(name, [running])
+            yield Trial(running, listening, folder, session)
+        finally:
+            for name in LISTENERS:
+                await listening.close(name)
