@@ -17,9 +17,11 @@ from shared.db.pool import Connection
 _BOUND = re.compile(r"FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+# Tables that are partitioned otherwise, by hash for example, are left alone.
 FIND_TABLES = """
 SELECT relname FROM pg_class
 WHERE relkind = 'p' AND relnamespace = current_schema()::regnamespace AND NOT relispartition
+  AND pg_get_partkeydef(oid) LIKE 'RANGE (%)' AND to_regclass(relname || '_default') IS NOT NULL
 ORDER BY relname
 """
 FIND_KEY = "SELECT substring(pg_get_partkeydef($1::regclass) FROM 'RANGE \\((\\w+)\\)')"
