@@ -25,6 +25,8 @@ from shared.runtime.clock import Clock
 from shared.runtime.problems import Problem
 from shared.sealed import LocalCipher
 
+__all__ = ["Certificates", "NoCertificate", "PushCertificate", "days_left"]
+
 _TOPIC_PREFIX = "com.apple.mgmt."
 _KEY_PLACE = {"table": "push_certificate", "column": "key"}
 

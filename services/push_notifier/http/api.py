@@ -9,9 +9,8 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.push_notifier.certificates import Certificates, days_left
+from services.push_notifier.certificates import Certificates, PushCertificate, days_left
 from services.push_notifier.history import History
-from services.push_notifier.store.certificates import PushCertificate
 from shared.runtime.http import Page, caller, parse_body, parse_query, render
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route

@@ -87,7 +87,7 @@ UPDATE channel SET
     dead_at = CASE WHEN news.dead_reason <> ''
                     AND news.token_since IS NOT DISTINCT FROM channel.push_updated_at
                    THEN $6 ELSE channel.dead_at END,
-    dead_reason = CASE WHEN news.dead_reason <> '' THEN news.dead_reason ELSE channel.dead_reason END,
+    dead_reason = coalesce(nullif(news.dead_reason, ''), channel.dead_reason),
     next_push_at = CASE WHEN channel.waiting_since IS NULL THEN NULL ELSE news.next_push_at END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
   AS news (channel_id, push_id, dead_reason, token_since, next_push_at)
