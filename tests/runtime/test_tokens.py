@@ -1,0 +1,186 @@
+"""Every way a token can be wrong, each refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from shared.runtime.clock import FixedClock
+from shared.runtime.tokens import Claims, Signer, TokenRefused, Verifier
+from shared.sealed import ensure_service_keys, rotate_service_keys, token_key
+from shared.sealed.keys import find
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TEN = timedelta(minutes=10)
+
+
+class Bench:
+    """A console that signs and an inventory that verifies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock = folder, FixedClock(NOW)
+        for name in ("console", "enrollment"):
+            ensure_service_keys(folder, name)
+        self.console, self.enrollment = self.signer("console"), self.signer("enrollment")
+        self.verifier = Verifier(folder / "public", "inventory", self.clock)
+
+    def signer(self, service: str) -> Signer:
+        kid, key = token_key(self.folder / service)
+        return Signer(service, key, kid, self.clock)
+
+    def forged(self, *, claims: dict[str, Any], headers: dict[str, Any], key: Any = None) -> str:
+        """The console's token with some of it changed; signed by its key unless told otherwise."""
+        kid, own = token_key(self.folder / "console")
+        base: dict[str, Any] = {
+            "iss": "console",
+            "sub": "ada",
+            "aud": "inventory",
+            "iat": int(NOW.timestamp()),
+            "exp": int((NOW + TEN).timestamp()),
+            "jti": "1",
+            "permissions": ["*"],
+        }
+        merged = {name: value for name, value in {**base, **claims}.items() if value is not None}
+        head = {"kid": kid, "typ": "at+jwt", **headers}
+        return jwt.encode(merged, key or own, head.pop("alg", "EdDSA"), headers=head)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_good_token_says_who_and_what(bench: Bench) -> None:
+    claims = bench.verifier.access(bench.console.access("ada", "inventory", ["a.b"], TEN))
+    assert claims == Claims("console", "ada", frozenset({"a.b"}), claims.token_id, NOW + TEN)
+    assert bench.verifier.access(bench.forged(claims={}, headers={})).actor == "ada"
+
+
+def test_it_ends_when_it_says(bench: Bench) -> None:
+    token = bench.console.access("ada", "inventory", ["*"], TEN)
+    bench.clock.advance(TEN - timedelta(seconds=1))
+    bench.verifier.access(token)
+    bench.clock.advance(timedelta(seconds=1))
+    with pytest.raises(TokenRefused, match="expired"):
+        bench.verifier.access(token)
+
+
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ({"aud": "compliance"}, "another service"),
+        ({"aud": None}, "not valid"),
+        ({"exp": int((NOW + timedelta(hours=1)).timestamp())}, "too long"),
+        ({"iat": int((NOW + timedelta(minutes=2)).timestamp())}, "not valid yet"),
+        ({"exp": None}, "not valid"),
+        ({"permissions": None}, "not valid"),
+        ({"permissions": "*"}, "not valid"),
+        ({"iss": "enrollment"}, "may not call"),
+        ({"iss": "../console"}, "not known"),
+    ],
+)
+def test_claims_that_do_not_count(bench: Bench, claims: dict[str, Any], why: str) -> None:
+    with pytest.raises(TokenRefused, match=why):
+        bench.verifier.access(bench.forged(claims=claims, headers={}))
+
+
+@pytest.mark.parametrize("kid", ["../../etc/passwd", "", "a/b", "x" * 65, 7, None])
+def test_a_key_id_is_no_path(bench: Bench, kid: Any) -> None:
+    good = bench.console.access("ada", "inventory", ["*"], TEN)
+    head, body, signature = good.split(".")
+    header = jwt.get_unverified_header(good) | {"kid": kid}
+    forged = jwt.utils.base64url_encode(json.dumps(header).encode()).decode()
+    with pytest.raises(TokenRefused):
+        bench.verifier.access(f"{forged}.{body}.{signature}")
+    assert head != forged
+
+
+def test_a_foreign_key_is_refused(bench: Bench) -> None:
+    token = bench.forged(claims={}, headers={}, key=Ed25519PrivateKey.generate())
+    with pytest.raises(TokenRefused, match="not valid"):
+        bench.verifier.access(token)
+
+
+def test_no_signature_is_refused(bench: Bench) -> None:
+    kid, _ = token_key(bench.folder / "console")
+    header = {"alg": "none", "kid": kid, "typ": "at+jwt"}
+    body = bench.forged(claims={}, headers={}).split(".")[1]
+    unsigned = jwt.utils.base64url_encode(json.dumps(header).encode()).decode()
+    with pytest.raises(TokenRefused, match="another kind"):
+        bench.verifier.access(f"{unsigned}.{body}.")
+
+
+def test_the_public_key_is_no_shared_secret(bench: Bench) -> None:
+    """Signing with HS256 and the published key must not pass (RFC 8725 §2.1)."""
+    _, key = token_key(bench.folder / "console")
+    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    token = bench.forged(claims={}, headers={"alg": "HS256"}, key=raw)
+    with pytest.raises(TokenRefused, match="another kind"):
+        bench.verifier.access(token)
+
+
+def test_kinds_of_token_are_not_confused(bench: Bench) -> None:
+    internal = bench.enrollment.internal("inventory")
+    assert bench.verifier.internal(internal, ("enrollment",)).actor == "service:enrollment"
+    with pytest.raises(TokenRefused, match="may not call"):
+        bench.verifier.internal(internal, ("console",))
+    with pytest.raises(TokenRefused, match="another kind"):
+        bench.verifier.access(internal)
+    access = bench.console.access("ada", "inventory", ["internal", "*"], TEN)
+    with pytest.raises(TokenRefused, match="another kind"):
+        bench.verifier.internal(access, ("console",))
+    with pytest.raises(TokenRefused, match="not meant"):
+        bench.verifier.internal(
+            bench.forged(claims={}, headers={"typ": "muster-internal+jwt"}), ("console",)
+        )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _: "",
+        lambda _: "rubbish",
+        lambda _: "a.b.c",
+        lambda token: token[:-4],
+        lambda token: token + "A" * 9000,
+        lambda token: token.replace(".", "..", 1),
+    ],
+)
+def test_rubbish_is_refused(bench: Bench, spoil: Callable[[str], str]) -> None:
+    with pytest.raises(TokenRefused):
+        bench.verifier.access(spoil(bench.console.access("ada", "inventory", ["*"], TEN)))
+
+
+def test_two_keys_count_and_a_removed_one_does_not(bench: Bench) -> None:
+    old_kid, old_key = token_key(bench.folder / "console")
+    rotate_service_keys(bench.folder, "console")
+    [new_kid] = set(find(bench.folder / "console", ".token.key")) - {old_kid}
+    new_key = load_pem_private_key(
+        (bench.folder / "console" / f"{new_kid}.token.key").read_bytes(), None
+    )
+    old = bench.forged(claims={}, headers={"kid": old_kid}, key=old_key)
+    new = bench.forged(claims={}, headers={"kid": new_kid}, key=new_key)
+    bench.verifier.access(old)
+    bench.verifier.access(new)
+    (bench.folder / "public" / f"console-{old_kid}.token.pub").unlink()
+    with pytest.raises(TokenRefused, match="not known"):
+        bench.verifier.access(old)
+    bench.verifier.access(new)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, 16])
+def test_no_token_is_signed_for_longer_than_it_may_live(bench: Bench, minutes: int) -> None:
+    with pytest.raises(ValueError, match="fifteen"):
+        bench.console.access("ada", "inventory", ["*"], timedelta(minutes=minutes))
