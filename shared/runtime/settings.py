@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ListenerName = Literal["devices", "api", "internal"]
 
@@ -58,6 +59,8 @@ class Settings(BaseModel):
     api_port: int = Field(default=8080, ge=0, le=65535)
     internal_host: str = "127.0.0.1"
     internal_port: int = Field(default=8081, ge=0, le=65535)
+    tls_ended_before: bool = False
+    """A proxy or ingress in front ends TLS: plain listeners beyond loopback are wanted."""
     max_connections: int = Field(default=10_000, ge=1)
     """Open connections on one listener; beyond it a new one is closed at once."""
 
@@ -84,6 +87,21 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError(_explain(error, prefix)) from None
 
+    @model_validator(mode="after")
+    def _plain_only_on_loopback(self) -> Self:
+        if (self.devices_tls_cert is None) != (self.devices_tls_key is None):
+            raise ValueError(
+                "DEVICES_TLS_CERT and DEVICES_TLS_KEY belong together: set the key too"
+            )
+        for listener in self.listeners.values():
+            plain = listener.cert is None and not self.tls_ended_before
+            if plain and listener.name != "internal" and not _is_loopback(listener.host):
+                raise ValueError(
+                    f"the {listener.name} listener would speak without TLS beyond this machine: "
+                    "set MUSTER_TLS_ENDED_BEFORE=true if a proxy in front ends TLS"
+                )
+        return self
+
     @property
     def listeners(self) -> dict[ListenerName, Listener]:
         return {
@@ -104,6 +122,13 @@ def _service_of(model: type[Settings]) -> str:
     return parts[1] if parts[0] == "services" and len(parts) > 1 else ""
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _value(text: str) -> Any:
     if not text.startswith(("{", "[")):
         return text
@@ -115,9 +140,14 @@ def _value(text: str) -> Any:
 
 def _explain(error: ValidationError, prefix: str) -> str:
     """Names and reasons only: a value may be a password."""
-    lines = [
-        f"{prefix}{str(problem['loc'][0]).upper()} (or MUSTER_{str(problem['loc'][0]).upper()}): "
-        f"{problem['msg']}"
+    return "; ".join(
+        _named(problem["loc"], prefix) + problem["msg"]
         for problem in error.errors(include_input=False, include_url=False)
-    ]
-    return "; ".join(lines)
+    )
+
+
+def _named(place: tuple[int | str, ...], prefix: str) -> str:
+    if not place:
+        return ""
+    name = str(place[0]).upper()
+    return f"{prefix}{name} (or MUSTER_{name}): "

@@ -1,0 +1,134 @@
+"""Peers that trickle, flood or talk nonsense, on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from shared.runtime.connections import Gate, LimitedSite
+from shared.runtime.settings import Listener
+
+Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
+
+
+async def _hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+async def _swallow(request: web.Request) -> web.Response:
+    return web.Response(text=str(len(await request.read())))
+
+
+@asynccontextmanager
+async def _site(*, limit: int = 10, header_seconds: float = 60) -> AsyncIterator[Dial]:
+    application = web.Application()
+    application.router.add_get("/", _hello)
+    application.router.add_post("/", _swallow)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = LimitedSite(runner, Listener("api", "127.0.0.1", 0), Gate("api", limit, header_seconds))
+    await site.start()
+    open_writers: list[asyncio.StreamWriter] = []
+
+    async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        open_writers.append(writer)
+        return reader, writer
+
+    try:
+        yield dial
+    finally:
+        for writer in open_writers:
+            writer.close()
+        await runner.cleanup()
+
+
+async def _ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes = GET + b"\r\n"
+) -> bytes:
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    await reader.readexactly(length)
+    return head.split(b"\r\n")[0]
+
+
+async def test_a_header_that_never_ends_is_cut_off() -> None:
+    async with _site(header_seconds=0.1) as dial:
+        reader, writer = await dial()
+        writer.write(GET)
+        assert await reader.read() == b""
+
+
+async def test_a_connection_that_says_nothing_is_cut_off() -> None:
+    async with _site(header_seconds=0.1) as dial:
+        reader, _ = await dial()
+        assert await reader.read() == b""
+
+
+async def test_the_second_request_is_timed_too_but_a_pause_is_not() -> None:
+    async with _site(header_seconds=0.1) as dial:
+        reader, writer = await dial()
+        assert await _ask(reader, writer) == b"HTTP/1.1 200 OK"
+        await asyncio.sleep(0.3)  # idle between requests: that is keep-alive's business
+        assert await _ask(reader, writer) == b"HTTP/1.1 200 OK"
+        writer.write(GET)
+        assert await reader.read() == b""
+
+
+async def test_a_slow_body_is_not_the_headers_business() -> None:
+    async with _site(header_seconds=0.1) as dial:
+        reader, writer = await dial()
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        await asyncio.sleep(0.3)
+        assert await _ask(reader, writer, b"cd") == b"HTTP/1.1 200 OK"
+
+
+async def test_a_full_listener_turns_away_and_recovers() -> None:
+    async with _site(limit=2) as dial:
+        first, second, third = await dial(), await dial(), await dial()
+        for reader, writer in (first, second):
+            assert await _ask(reader, writer) == b"HTTP/1.1 200 OK"
+        third[1].write(GET + b"\r\n")
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await third[0].readexactly(1)
+        first[1].close()
+        await first[1].wait_closed()
+        for _ in range(100):
+            reader, writer = await dial()
+            try:
+                assert await _ask(reader, writer) == b"HTTP/1.1 200 OK"
+                break
+            except (ConnectionResetError, asyncio.IncompleteReadError):
+                await asyncio.sleep(0.02)
+        else:
+            pytest.fail("the place of a closed connection was not given to another")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 <script>",
+        b"GET / HTTP/9.9\r\n<script>\r\n\r\n",
+        GET + b"X: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+        GET + b"Content-Length: -1\r\n\r\n",
+        GET + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"".join([GET, *(b"X%d: 1\r\n" % number for number in range(500)), b"\r\n"]),
+    ],
+)
+async def test_what_is_no_http_gets_a_short_answer_that_repeats_nothing(
+    request_bytes: bytes,
+) -> None:
+    async with _site() as dial:
+        reader, writer = await dial()
+        writer.write(request_bytes)
+        answer = await reader.read()
+        assert answer.split(b" ")[1] == b"400"
+        assert answer.endswith(b"\r\n\r\nBad Request\n")
+        assert b"script" not in answer
