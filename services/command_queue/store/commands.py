@@ -1,0 +1,279 @@
+"""Commands: what was asked, by whom, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from shared.db.pool import Connection, Record
+
+ADD = """
+INSERT INTO command (
+    command_id, kind, request_type, section, command_class, body, secret, summary,
+    profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
+    target_count, created_at, expires_at, sweep_at
+)
+SELECT *, expires_at FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bool[],
+    $8::jsonb[], $9::text[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
+    $15::text[], $16::smallint[], $17::int[], $18::timestamptz[], $19::timestamptz[]
+) AS asked (
+    command_id, kind, request_type, section, command_class, body, secret, summary,
+    profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
+    target_count, created_at, expires_at
+)
+ON CONFLICT (actor, idempotency_key) DO NOTHING
+RETURNING command_id, ordinal
+"""
+
+FIND_BY_KEY = """
+SELECT c.command_id, c.actor, c.idempotency_key, c.digest, c.state, c.command_class,
+       c.hold_reason, c.target_count, c.created_at, c.expires_at
+FROM unnest($1::text[], $2::text[]) AS asked (actor, idempotency_key)
+JOIN command AS c ON c.actor = asked.actor AND c.idempotency_key = asked.idempotency_key
+"""
+
+_SHOWN: Final = """
+SELECT c.command_id, c.kind, c.request_type, c.section, c.command_class, c.summary, c.actor,
+       c.reason, c.state, c.hold_reason, c.priority, c.target_count, c.created_at, c.expires_at,
+       c.ended_at, c.ended_by, c.end_reason
+FROM command AS c
+"""
+GET = f"{_SHOWN} WHERE c.command_id = $1"
+LIST = f"""
+{_SHOWN}
+WHERE ($1::uuid IS NULL OR c.command_id < $1) AND ($2::text IS NULL OR c.kind = $2)
+  AND ($3::text IS NULL OR c.state = $3) AND ($4::text IS NULL OR c.actor = $4)
+ORDER BY c.command_id DESC LIMIT $5
+"""
+PROGRESS = """
+SELECT state, count(*) AS targets FROM (
+    SELECT state FROM pending WHERE command_id = $1
+    UNION ALL SELECT state FROM outcome WHERE command_id = $1
+    UNION ALL SELECT 'waiting' FROM waiting WHERE command_id = $1
+) AS target GROUP BY state
+"""
+UNEXPANDED = """
+SELECT coalesce(sum(cardinality(device_ids)), 0) FROM target WHERE command_id = $1
+"""
+
+TARGETS = """
+SELECT * FROM (
+    (SELECT channel_id AS target_id, device_id, state, NULL AS reason, NULL::jsonb AS errors,
+            NULL::jsonb AS answer, deliveries, deferrals, queued_at, sent_at,
+            NULL::timestamptz AS finished_at
+     FROM pending WHERE command_id = $1 AND ($2::uuid IS NULL OR channel_id > $2)
+     ORDER BY channel_id LIMIT $3)
+    UNION ALL
+    (SELECT channel_id, device_id, state, reason, errors, answer, deliveries, deferrals,
+            queued_at, NULL, finished_at
+     FROM outcome WHERE command_id = $1 AND ($2::uuid IS NULL OR channel_id > $2)
+     ORDER BY channel_id LIMIT $3)
+    UNION ALL
+    (SELECT target_id, device_id, 'waiting', NULL, NULL, NULL, 0, 0, NULL, NULL, NULL
+     FROM waiting WHERE command_id = $1 AND ($2::uuid IS NULL OR target_id > $2)
+     ORDER BY target_id LIMIT $3)
+) AS target
+ORDER BY target_id LIMIT $3
+"""
+
+QUEUE_OF_DEVICE = """
+SELECT p.command_id, p.channel_id, p.state, p.deliveries, p.deferrals, p.queued_at, p.sent_at,
+       c.kind, c.command_class, c.actor, c.state AS command_state, c.expires_at
+FROM pending AS p JOIN command AS c ON c.command_id = p.command_id
+WHERE p.device_id = $1
+ORDER BY p.channel_id, p.priority DESC, p.seq LIMIT $2
+"""
+HISTORY_OF_DEVICE = """
+SELECT o.command_id, o.channel_id, o.state, o.reason, o.errors, o.deliveries, o.deferrals,
+       o.queued_at, o.finished_at, c.kind, c.command_class, c.actor
+FROM outcome AS o LEFT JOIN command AS c ON c.command_id = o.command_id
+WHERE o.device_id = $1 AND ($2::uuid IS NULL OR o.command_id < $2)
+ORDER BY o.command_id DESC LIMIT $3
+"""
+
+CANCEL = """
+UPDATE command
+SET state = 'cancelled', ended_at = $2, ended_by = $3, end_reason = $4, sweep_at = $2
+WHERE command_id = $1 AND state IN ('active', 'held')
+RETURNING command_id
+"""
+
+# Nothing of it is open any more: what was active has run its course.
+FINISH = """
+UPDATE command AS c
+SET state = CASE WHEN c.state = 'active' THEN 'finished'
+                 WHEN c.state = 'held' THEN 'expired' ELSE c.state END,
+    ended_at = coalesce(c.ended_at, $1), sweep_at = NULL
+WHERE c.command_id IN (
+    SELECT due.command_id FROM command AS due
+    WHERE due.sweep_at <= $1
+      AND NOT EXISTS (SELECT FROM pending AS p WHERE p.command_id = due.command_id)
+      AND NOT EXISTS (SELECT FROM target AS t WHERE t.command_id = due.command_id)
+      AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.command_id = due.command_id)
+    ORDER BY due.sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+RETURNING command_id
+"""
+EXPIRE = """
+UPDATE command SET state = 'expired', ended_at = $1, end_reason = 'not done in time'
+WHERE command_id IN (
+    SELECT command_id FROM command
+    WHERE sweep_at <= $1 AND expires_at <= $1 AND state IN ('active', 'held')
+    ORDER BY sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+RETURNING command_id
+"""
+DUE = """
+SELECT command_id, state, ended_by, end_reason, expires_at FROM command
+WHERE sweep_at <= $1 ORDER BY sweep_at LIMIT $2
+"""
+LOOK_AGAIN = """
+UPDATE command AS c SET sweep_at = told.sweep_at
+FROM unnest($1::uuid[], $2::timestamptz[]) AS told (command_id, sweep_at)
+WHERE c.command_id = told.command_id
+"""
+FORGET = """
+DELETE FROM command WHERE command_id IN (
+    SELECT command_id FROM command WHERE sweep_at IS NULL AND ended_at < $1
+    ORDER BY ended_at LIMIT $2
+)
+RETURNING command_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A command to be stored, its fields in the order of ADD."""
+
+    command_id: UUID
+    kind: str
+    request_type: str
+    section: str | None
+    command_class: str
+    body: bytes | None
+    secret: bool
+    summary: Mapping[str, Any]
+    profile_identifier: str | None
+    digest: bytes
+    actor: str
+    reason: str | None
+    idempotency_key: str
+    state: str
+    hold_reason: str | None
+    priority: int
+    target_count: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A command that an idempotency key stands for."""
+
+    command_id: UUID
+    actor: str
+    idempotency_key: str
+    digest: bytes
+    state: str
+    command_class: str
+    hold_reason: str | None
+    target_count: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A command that the sweeper must look at."""
+
+    command_id: UUID
+    state: str
+    ended_by: str | None
+    end_reason: str | None
+    expires_at: datetime
+
+
+async def add(tx: Connection, rows: Sequence[New]) -> dict[UUID, int]:
+    """Store commands and return their ordinals; one whose key is taken is left out."""
+    columns = [[getattr(row, name) for row in rows] for name in New.__dataclass_fields__]
+    return {row["command_id"]: row["ordinal"] for row in await tx.fetch(ADD, *columns)}
+
+
+async def find_by_key(
+    tx: Connection, keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Known]:
+    """Return the commands of (actor, idempotency key) pairs that are taken."""
+    rows = await tx.fetch(FIND_BY_KEY, [one[0] for one in keys], [one[1] for one in keys])
+    return {(row["actor"], row["idempotency_key"]): Known(**row) for row in rows}
+
+
+async def get(tx: Connection, command_id: UUID) -> Record | None:
+    return await tx.fetchrow(GET, command_id)
+
+
+async def progress(tx: Connection, command_id: UUID) -> dict[str, int]:
+    """Return how many targets are in each state; `waiting` and `unexpanded` are not queued yet."""
+    counts = {row["state"]: row["targets"] for row in await tx.fetch(PROGRESS, command_id)}
+    if unexpanded := await tx.fetchval(UNEXPANDED, command_id):
+        counts["unexpanded"] = unexpanded
+    return counts
+
+
+async def newest(
+    tx: Connection,
+    *,
+    before: UUID | None,
+    kind: str | None,
+    state: str | None,
+    actor: str | None,
+    limit: int,
+) -> list[Record]:
+    return await tx.fetch(LIST, before, kind, state, actor, limit)
+
+
+async def targets(tx: Connection, command_id: UUID, after: UUID | None, limit: int) -> list[Record]:
+    """Return targets in the order of their ids, whatever became of them."""
+    return await tx.fetch(TARGETS, command_id, after, limit)
+
+
+async def queue_of_device(tx: Connection, device_id: UUID, limit: int) -> list[Record]:
+    return await tx.fetch(QUEUE_OF_DEVICE, device_id, limit)
+
+
+async def history_of_device(
+    tx: Connection, device_id: UUID, before: UUID | None, limit: int
+) -> list[Record]:
+    return await tx.fetch(HISTORY_OF_DEVICE, device_id, before, limit)
+
+
+async def cancel(
+    tx: Connection, command_id: UUID, now: datetime, actor: str, reason: str | None
+) -> bool:
+    """Take back a command; False when it had ended before. Claims must be stopped."""
+    return await tx.fetchval(CANCEL, command_id, now, actor, reason) is not None
+
+
+async def finish(tx: Connection, now: datetime, limit: int) -> int:
+    return len(await tx.fetch(FINISH, now, limit))
+
+
+async def expire(tx: Connection, now: datetime, limit: int) -> list[UUID]:
+    return [row["command_id"] for row in await tx.fetch(EXPIRE, now, limit)]
+
+
+async def due(tx: Connection, now: datetime, limit: int) -> list[Due]:
+    return [Due(**row) for row in await tx.fetch(DUE, now, limit)]
+
+
+async def look_again(tx: Connection, at: Mapping[UUID, datetime]) -> None:
+    """Set when the sweeper comes back to each command."""
+    await tx.execute(LOOK_AGAIN, list(at), list(at.values()))
+
+
+async def forget(tx: Connection, before: datetime, limit: int) -> int:
+    """Delete commands that ended long ago."""
+    return len(await tx.fetch(FORGET, before, limit))

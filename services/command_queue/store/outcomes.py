@@ -1,0 +1,166 @@
+"""The one outcome of each target of each command."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from shared.db.pool import Connection
+
+# Deleting the open row and writing the outcome is one statement: a target is always in exactly one
+# of the two tables, and a second answer finds nothing to end.
+SETTLE = """
+WITH told AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[],
+        $8::bytea[]
+    ) AS told (channel_id, command_id, state, reason, errors, answer, answer_bytes, secrets)
+), gone AS (
+    DELETE FROM pending AS p USING told
+    WHERE p.channel_id = told.channel_id AND p.command_id = told.command_id
+      AND p.state = ANY($9::text[])
+    RETURNING p.channel_id, p.command_id, p.device_id, p.enrollment_id, p.generation,
+              told.state, told.reason, told.errors, told.answer, told.answer_bytes, told.secrets,
+              p.deliveries, p.deferrals, p.queued_at
+), kept AS (
+    INSERT INTO outcome (
+        channel_id, command_id, device_id, enrollment_id, generation, state, reason, errors,
+        answer, answer_bytes, secrets, deliveries, deferrals, queued_at, finished_at
+    )
+    SELECT channel_id, command_id, device_id, enrollment_id, generation, state, reason,
+           errors::jsonb, answer::jsonb, answer_bytes, secrets, deliveries, deferrals, queued_at,
+           $10
+    FROM gone
+)
+SELECT gone.channel_id, gone.command_id, gone.device_id, gone.enrollment_id, gone.generation,
+       gone.state, gone.reason, gone.deliveries, gone.queued_at,
+       c.kind, c.request_type, c.section, c.actor, c.profile_identifier
+FROM gone JOIN command AS c ON c.command_id = gone.command_id
+"""
+
+# A target that never came as far as a queue. Its command's own row tells the rest.
+FILE = """
+WITH filed AS (
+    INSERT INTO outcome (
+        command_id, channel_id, device_id, enrollment_id, generation, state, reason, deliveries,
+        deferrals, queued_at, finished_at
+    )
+    SELECT told.command_id, coalesce(told.channel_id, told.device_id), told.device_id,
+           told.enrollment_id, told.generation, told.state, told.reason, 0, 0, c.created_at, $8
+    FROM unnest(
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::text[]
+    ) AS told (command_id, device_id, channel_id, enrollment_id, generation, state, reason)
+    JOIN command AS c ON c.command_id = told.command_id
+    ON CONFLICT DO NOTHING
+    RETURNING command_id, channel_id, device_id, enrollment_id, generation, state, reason,
+              deliveries, queued_at
+)
+SELECT filed.*, c.kind, c.request_type, c.section, c.actor, c.profile_identifier
+FROM filed JOIN command AS c ON c.command_id = filed.command_id
+"""
+
+FIND = """
+SELECT o.channel_id, o.command_id, o.state
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (channel_id, command_id)
+JOIN outcome AS o ON o.command_id = asked.command_id AND o.channel_id = asked.channel_id
+"""
+
+PROFILES_INSTALLED = """
+INSERT INTO installed_profile (identifier, command_id)
+SELECT DISTINCT ON (identifier) identifier, command_id
+FROM unnest($1::text[], $2::uuid[]) AS told (identifier, command_id) ORDER BY identifier
+ON CONFLICT DO NOTHING
+"""
+PROFILE_IS_OURS = "SELECT EXISTS (SELECT FROM installed_profile WHERE identifier = $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a target ends. `errors` and `answer` are JSON text, `secrets` is encrypted."""
+
+    channel_id: UUID
+    command_id: UUID
+    state: str
+    reason: str | None = None
+    errors: str | None = None
+    answer: str | None = None
+    answer_bytes: int | None = None
+    secrets: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """How a target ends that never had an open row."""
+
+    command_id: UUID
+    device_id: UUID
+    channel_id: UUID | None
+    enrollment_id: UUID | None
+    generation: int | None
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A target that has just got its outcome, and what its command is."""
+
+    channel_id: UUID
+    command_id: UUID
+    device_id: UUID
+    enrollment_id: UUID | None
+    generation: int | None
+    state: str
+    reason: str | None
+    deliveries: int
+    queued_at: datetime
+    kind: str
+    request_type: str
+    section: str | None
+    actor: str
+    profile_identifier: str | None
+
+
+async def settle(
+    tx: Connection, ends: Sequence[End], now: datetime, *, out_of: Collection[str]
+) -> list[Settled]:
+    """End targets that are in one of the states `out_of`; return those that were.
+
+    The devices' rows are locked.
+    """
+    if not ends:
+        return []
+    rows = await tx.fetch(SETTLE, *_columns(ends), list(out_of), now)
+    return [Settled(**row) for row in rows]
+
+
+async def file(tx: Connection, filings: Sequence[Filing], now: datetime) -> list[Settled]:
+    """End targets that never had an open row. The devices' rows are locked."""
+    if not filings:
+        return []
+    rows = await tx.fetch(FILE, *_columns(filings), now)
+    return [Settled(**row) for row in rows]
+
+
+async def find(
+    tx: Connection, targets: Sequence[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], str]:
+    """Return the outcomes of (channel, command) pairs that have one."""
+    rows = await tx.fetch(FIND, [one[0] for one in targets], [one[1] for one in targets])
+    return {(row["channel_id"], row["command_id"]): row["state"] for row in rows}
+
+
+async def profiles_installed(tx: Connection, found: Sequence[tuple[str, UUID]]) -> None:
+    """Remember the identifiers of profiles that Muster itself has installed somewhere."""
+    await tx.execute(PROFILES_INSTALLED, [one[0] for one in found], [one[1] for one in found])
+
+
+async def profile_is_ours(tx: Connection, identifier: str) -> bool:
+    return bool(await tx.fetchval(PROFILE_IS_OURS, identifier))
+
+
+def _columns(rows: Sequence[End] | Sequence[Filing]) -> list[list[Any]]:
+    return [[getattr(row, name) for row in rows] for name in rows[0].__dataclass_fields__]

@@ -1,0 +1,233 @@
+"""Open work: what waits for a channel, and what was handed out and not answered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from shared.db.pool import Connection
+
+# Whether a pending row `p` of command `c` may be handed out now ($2) to channel `h` of enrollment
+# `e`: the one rule, read where it is asked who has work and again where work is handed out.
+SERVABLE: Final = """
+    c.state = 'active' AND c.expires_at > $2
+    AND e.state = 'enrolled' AND e.generation = p.generation AND h.open
+    AND NOT EXISTS (
+        SELECT FROM freeze AS f
+        WHERE f.lifted_at IS NULL
+          AND (f.command_class IS NULL OR f.command_class = c.command_class)
+          AND (f.before IS NULL OR c.created_at < f.before)
+    )
+"""
+
+# Freeze, cancel and fence take this lock exclusively: when they have it, no claim is half done,
+# and every later claim reads what they wrote.
+SHARE_CLAIMS = "SELECT pg_advisory_xact_lock_shared(hashtext('muster_claims'))"
+STOP_CLAIMS = "SELECT pg_advisory_xact_lock(hashtext('muster_claims'))"
+
+CLAIM = f"""
+WITH asked AS (
+    SELECT * FROM unnest($1::uuid[], $3::bool[]) AS asked (channel_id, deferred_too)
+), next AS MATERIALIZED (
+    SELECT first.channel_id, first.command_id, first.unlock_token
+    FROM asked CROSS JOIN LATERAL (
+        SELECT p.channel_id, p.command_id, h.unlock_token
+        FROM pending AS p
+        JOIN command AS c ON c.command_id = p.command_id
+        JOIN enrollment AS e ON e.enrollment_id = p.enrollment_id
+        JOIN channel AS h ON h.channel_id = p.channel_id
+        WHERE p.channel_id = asked.channel_id
+          AND (p.state IN ('queued', 'sent') OR p.state = 'deferred' AND asked.deferred_too)
+          AND {SERVABLE}
+        ORDER BY p.priority DESC, p.seq LIMIT 1
+    ) AS first
+)
+UPDATE pending AS p
+SET state = 'sent', deliveries = p.deliveries + 1, sent_at = $2
+FROM next JOIN command AS c ON c.command_id = next.command_id
+WHERE p.channel_id = next.channel_id AND p.command_id = next.command_id
+  AND p.state IN ('queued', 'sent', 'deferred')
+RETURNING p.channel_id, p.command_id, p.device_id, p.deliveries, c.kind, c.request_type,
+          c.command_class, c.secret, coalesce(p.body, c.body) AS body, next.unlock_token
+"""
+
+# The same NotNow twice (a retry, a replay) changes nothing: the row is deferred already.
+DEFER = """
+UPDATE pending AS p SET state = 'deferred', deferrals = p.deferrals + 1, push_wanted = false
+FROM unnest($1::uuid[], $2::uuid[]) AS refused (channel_id, command_id)
+WHERE p.channel_id = refused.channel_id AND p.command_id = refused.command_id
+  AND p.state = 'sent'
+RETURNING p.channel_id, p.command_id, p.device_id
+"""
+
+WANT_PUSH = """
+UPDATE pending SET push_wanted = true
+WHERE channel_id = ANY($1::uuid[]) AND state = 'deferred' AND NOT push_wanted
+RETURNING channel_id, command_id, device_id
+"""
+
+WITH_WORK = """
+SELECT asked.channel_id FROM unnest($1::uuid[]) AS asked (channel_id)
+WHERE EXISTS (
+    SELECT FROM pending AS p
+    WHERE p.channel_id = asked.channel_id AND p.state IN ('queued', 'sent', 'deferred')
+)
+"""
+
+IN_DOUBT = """
+SELECT asked.enrollment_id, first.channel_id, first.command_id
+FROM unnest($1::uuid[]) AS asked (enrollment_id) CROSS JOIN LATERAL (
+    SELECT p.channel_id, p.command_id
+    FROM channel AS h JOIN pending AS p ON p.channel_id = h.channel_id
+    WHERE h.enrollment_id = asked.enrollment_id AND p.state IN ('sent', 'cancel_requested')
+    ORDER BY h.kind = 'device' DESC, p.sent_at DESC LIMIT 1
+) AS first
+"""
+
+ADD = """
+INSERT INTO pending (
+    channel_id, command_id, device_id, enrollment_id, generation, priority, seq, state, queued_at,
+    body
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::smallint[], $7::bigint[],
+    $8::text[], $9::timestamptz[], $10::bytea[]
+)
+"""
+
+_OPEN = "SELECT channel_id, command_id, device_id, enrollment_id, generation, state FROM pending"
+OF_DEVICES = f"{_OPEN} WHERE device_id = ANY($1::uuid[])"
+OF_COMMANDS = f"""
+{_OPEN} WHERE command_id = ANY($1::uuid[]) AND state = ANY($2::text[])
+ORDER BY command_id, channel_id LIMIT $3
+"""
+REQUEST_CANCEL = """
+UPDATE pending AS p SET state = 'cancel_requested'
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (channel_id, command_id)
+WHERE p.channel_id = asked.channel_id AND p.command_id = asked.command_id AND p.state = 'sent'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A row to be added, its fields in the order of ADD."""
+
+    channel_id: UUID
+    command_id: UUID
+    device_id: UUID
+    enrollment_id: UUID
+    generation: int
+    priority: int
+    seq: int
+    state: str
+    queued_at: datetime
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A target that has no outcome yet."""
+
+    channel_id: UUID
+    command_id: UUID
+    device_id: UUID
+    enrollment_id: UUID
+    generation: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A command that was handed to its device: this is the answer's last chance to fail."""
+
+    channel_id: UUID
+    command_id: UUID
+    device_id: UUID
+    deliveries: int
+    kind: str
+    request_type: str
+    command_class: str
+    secret: bool
+    body: bytes
+    unlock_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One target of one command."""
+
+    channel_id: UUID
+    command_id: UUID
+    device_id: UUID
+
+
+async def share_claims(tx: Connection) -> None:
+    """Claim beside other claims, but never beside a freeze, a cancel or a fence."""
+    await tx.execute(SHARE_CLAIMS)
+
+
+async def stop_claims(tx: Connection) -> None:
+    """Wait until claims in progress have ended and keep new ones out until this commits."""
+    await tx.execute(STOP_CLAIMS)
+
+
+async def claim(
+    tx: Connection, wanted: Sequence[tuple[UUID, bool]], now: datetime
+) -> dict[UUID, Claimed]:
+    """Hand out the next command of each channel, by channel; the flag lets deferred ones count.
+
+    A command that is `sent` already is handed out again: its answer never came.
+    """
+    channels, deferred_too = [one[0] for one in wanted], [one[1] for one in wanted]
+    rows = await tx.fetch(CLAIM, channels, now, deferred_too)
+    return {row["channel_id"]: Claimed(**row) for row in rows}
+
+
+async def defer(tx: Connection, refused: Sequence[tuple[UUID, UUID]]) -> list[Key]:
+    """Note NotNow for (channel, command) pairs; return those that were out."""
+    channels, commands = [one[0] for one in refused], [one[1] for one in refused]
+    return [Key(**row) for row in await tx.fetch(DEFER, channels, commands)]
+
+
+async def want_push(tx: Connection, channels: Collection[UUID]) -> list[Key]:
+    """Note that these channels' deferred commands need a push; return those not noted before."""
+    return [Key(**row) for row in await tx.fetch(WANT_PUSH, list(channels))]
+
+
+async def with_work(tx: Connection, channels: Collection[UUID]) -> set[UUID]:
+    """Return which of these channels still have something to be woken for."""
+    return {row["channel_id"] for row in await tx.fetch(WITH_WORK, list(channels))}
+
+
+async def in_doubt(tx: Connection, enrollments: Sequence[UUID]) -> dict[UUID, tuple[UUID, UUID]]:
+    """Return the (channel, command) that each enrollment was handed and has not answered."""
+    rows = await tx.fetch(IN_DOUBT, enrollments)
+    return {row["enrollment_id"]: (row["channel_id"], row["command_id"]) for row in rows}
+
+
+async def add(tx: Connection, rows: Sequence[New]) -> None:
+    """Add open work; the devices' rows are locked."""
+    columns: list[list[Any]] = [
+        [getattr(row, name) for row in rows] for name in New.__dataclass_fields__
+    ]
+    await tx.execute(ADD, *columns)
+
+
+async def of_devices(tx: Connection, devices: Collection[UUID]) -> list[Open]:
+    return [Open(**row) for row in await tx.fetch(OF_DEVICES, list(devices))]
+
+
+async def of_commands(
+    tx: Connection, commands: Collection[UUID], states: Collection[str], limit: int
+) -> list[Open]:
+    """Return open targets of these commands in the given states, at most `limit`."""
+    rows = await tx.fetch(OF_COMMANDS, list(commands), list(states), limit)
+    return [Open(**row) for row in rows]
+
+
+async def request_cancel(tx: Connection, targets: Sequence[tuple[UUID, UUID]]) -> None:
+    """Mark (channel, command) pairs that are out: too late to recall, the outcome is awaited."""
+    await tx.execute(REQUEST_CANCEL, [one[0] for one in targets], [one[1] for one in targets])
