@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,32 +66,26 @@ def ec_identity() -> Identity:
     return self_signed(ec.generate_private_key(ec.SECP256R1()))
 
 
+def run_openssl(folder: Path, arguments: Sequence[str], files: Mapping[str, bytes]) -> list[bytes]:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    paths = {name: str(folder / name) for name in files}
+    command = ["openssl", *(argument.format(**paths) for argument in arguments)]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return [done.stdout, done.stderr]
+
+
 @pytest.fixture
 def openssl(tmp_path: Path) -> Callable[..., bytes]:
     """Run the openssl command line; keyword arguments become files named in the arguments.
 
     `openssl("x509", "-in", "{leaf}", leaf=PEM)`; a failing command fails the test.
     """
-
-    def run(*arguments: str, **files: bytes) -> bytes:
-        for name, content in files.items():
-            (tmp_path / name).write_bytes(content)
-        paths = {name: str(tmp_path / name) for name in files}
-        command = ["openssl", *(argument.format(**paths) for argument in arguments)]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=30)
-        assert done.returncode == 0, done.stderr.decode(errors="replace")
-        return done.stdout or done.stderr
-
-    return run
+    return lambda *arguments, **files: run_openssl(tmp_path, arguments, files)[0]
 
 
-def pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def key_pem(key: Key) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+@pytest.fixture
+def openssl_says(tmp_path: Path) -> Callable[..., bytes]:
+    """As `openssl`, with what it says on its standard error in front."""
+    return lambda *arguments, **files: b"".join(reversed(run_openssl(tmp_path, arguments, files)))

@@ -9,13 +9,14 @@ from __future__ import annotations
 from shared.apple.cms.reading import Signed, decode, decode_der, open_signed
 from shared.apple.cms.signing import SigningKey, degenerate, sign
 from shared.apple.cms.structures import SignatureError
-from shared.apple.cms.verifying import Verified, verify
+from shared.apple.cms.verifying import Verified, acceptable_key, verify
 
 __all__ = [
     "SignatureError",
     "Signed",
     "SigningKey",
     "Verified",
+    "acceptable_key",
     "decode",
     "decode_der",
     "degenerate",
