@@ -44,7 +44,7 @@ class Inventory:
     async def devices(self, filters: devices.Filters, after: UUID | None, limit: int) -> Rows:
         async with transaction(self._pool) as tx:
             rows = await devices.page(tx, filters, MAIN, after, limit + 1)
-        return page_of(rows, limit, lambda row: [row["device_id"]])
+        return page_of(rows, limit, lambda row: [str(row["device_id"])])
 
     async def device(self, device_id: UUID) -> Row:
         """One device with all its facts and when each section was reported."""
