@@ -66,8 +66,8 @@ def sign(
 
 
 def degenerate(certificates: Sequence[x509.Certificate]) -> bytes:
-    """Return a SignedData that only carries certificates, in the given order (RFC 8894 §3.4)."""
-    encoded = (item.public_bytes(serialization.Encoding.DER) for item in certificates)
+    """Return a SignedData that only carries certificates (RFC 8894 §3.4), in DER's set order."""
+    encoded = sorted(item.public_bytes(serialization.Encoding.DER) for item in certificates)
     return _content_info(
         der.integer(1),
         der.set_of([]),
