@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -121,6 +122,18 @@ async def test_a_failed_start_leaves_nothing_running(own_home: Home, kafka_boots
     assert survivor(own_home.run) is None
     with own_home.lock():
         pass
+
+
+async def test_a_start_that_is_called_off_leaves_nothing_running(own_home: Home) -> None:
+    starting = asyncio.create_task(stack(own_home).start())
+    while not (survivor(own_home.run) or starting.done()):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert await stop_leftovers(own_home) == []
+    async with stack(own_home) as running:
+        assert set(running.services) == set(registry.SERVICES)
 
 
 def test_an_address_may_carry_a_sign_in() -> None:

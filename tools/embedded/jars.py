@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tools.embedded.errors import AlreadyRunningError, EmbeddedError
 from tools.embedded.home import Home, locked
+from tools.embedded.java import find_java
 from tools.embedded.processes import run
 from tools.embedded.progress import Step
 
@@ -139,7 +140,13 @@ async def _maven(arriving: Path, log: Path) -> None:
 async def _jgo(arriving: Path, log: Path) -> None:
     if not (jgo := _jgo_program()):
         raise EmbeddedError("not installed; `pip install 'jgo[cli]'` into this environment")
-    places = {"M2_REPO": str(arriving / "m2"), "JGO_CACHE_DIR": str(arriving / "jgo")}
+    # jgo looks for a Java to sort jars with; finding none, it would fetch one from a vendor's site.
+    java = await asyncio.to_thread(find_java)
+    places = {
+        "M2_REPO": str(arriving / "m2"),
+        "JGO_CACHE_DIR": str(arriving / "jgo"),
+        "JAVA_HOME": str(java.parent.parent),
+    }
     for coordinate in COORDINATES:
         argv = [jgo, "--resolver", "python", "--class-path-only", "--links", "soft"]
         argv += ["info", "jars", coordinate]

@@ -160,7 +160,7 @@ async def run(
         ended = await process.exited(seconds)
     finally:
         if process.running():
-            process.signal(signals.SIGKILL)
+            await process.kill()
     if not ended:
         raise EmbeddedError(f"{argv[0]} did not finish within {seconds:.0f} s; see {log}")
     if process.returncode:

@@ -102,19 +102,10 @@ class Embedded:
         """Start and set up both servers side by side; whatever fails, nothing is left running."""
         self._held.enter_context(self.home.lock())
         try:
-            ports = self._ports()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    database = group.create_task(self._start_postgres(ports["postgres"]))
-                    broker = group.create_task(
-                        self._start_kafka(Ports(ports["kafka"], ports["kafka-controller"]))
-                    )
-            except* EmbeddedError as several:
-                raise several.exceptions[0] from None
+            running = await self._start_both(self._ports())
         except BaseException:
             await self.stop()
             raise
-        running = self._running(*database.result(), *broker.result())
         self._write_environments(running)
         return running
 
@@ -139,6 +130,17 @@ class Embedded:
         if kafka.survivor(self.home.run):
             alive += ["kafka", "kafka-controller"]
         return self.home.ports(["postgres", "kafka", "kafka-controller"], running=alive)
+
+    async def _start_both(self, ports: Mapping[str, int]) -> Running:
+        kafka_ports = Ports(ports["kafka"], ports["kafka-controller"])
+        try:
+            async with asyncio.TaskGroup() as group:
+                database = group.create_task(self._start_postgres(ports["postgres"]))
+                broker = group.create_task(self._start_kafka(kafka_ports))
+        except BaseExceptionGroup as several:
+            # One of them failed and the other was called off: one plain error says what to do.
+            raise several.exceptions[0] from None
+        return self._running(*database.result(), *broker.result())
 
     async def _start_postgres(self, port: int) -> tuple[str, dict[str, str]]:
         with self._progress.step("PostgreSQL") as step:
