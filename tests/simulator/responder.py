@@ -64,8 +64,10 @@ class Responder:
         default_factory=lambda: defaultdict(list)
     )
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    statuses: list[int] = field(default_factory=list)
-    """Statuses to answer coming check-ins and connects with, before anything else."""
+    statuses: list[int | None] = field(default_factory=list)
+    """What to answer the coming check-ins and connects with; None is an honest answer."""
+    forgetful: bool = False
+    """Whether it offers a command again right after it was refused."""
     profile_uses: int = 1000
     signed: bool = True
     changes: dict[str, Any] = field(default_factory=dict)
@@ -229,8 +231,9 @@ class Responder:
         return True, ""
 
     def _planned(self, heard: Heard) -> web.Response | None:
-        if self.statuses:
-            return web.Response(status=self.statuses.pop(0))
+        planned = self.statuses.pop(0) if self.statuses else None
+        if planned is not None:
+            return web.Response(status=planned)
         return None if heard.trusted else web.Response(status=400, text="signature")
 
     async def _check_in(self, request: web.Request) -> web.Response:
@@ -269,7 +272,7 @@ class Responder:
                 self.results[command_uuid] = message
                 queue[:] = [one for one in queue if one["CommandUUID"] != command_uuid]
         fresh = [one for one in queue if one["CommandUUID"] not in self.results]
-        serve = fresh if status == "NotNow" else queue
+        serve = queue if status == "Idle" or self.forgetful else fresh
         if not serve:
             return web.Response()
         return web.Response(body=plistlib.dumps(serve[0]), content_type="application/xml")

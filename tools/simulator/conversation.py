@@ -78,8 +78,10 @@ class Conversation:
                 self._later.append(unsent.answer.after)
             if reply.command is None:
                 return await self._finish(status)
-            if reply.command.uuid in refused:
-                self.device.complaints["a refused command again on one connection"] += 1
+            # After another answer it may be offered again, right after its refusal it may not
+            # (apple.md 1.3, rule 4).
+            if status == "NotNow" and reply.command.uuid in refused:
+                self.device.complaints["a refused command again at once"] += 1
                 return Outcome.NOT_NOW
             status = await self._carry_out(reply.command, user)
             if status == "NotNow":
