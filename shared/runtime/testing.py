@@ -126,9 +126,9 @@ class Trial:
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
-    async def hears(self, *events: Event, service: str) -> None:
-        """Let the service handle events as if `service` had sent them."""
-        arrived = travelled(*events, service=service)
+    async def hears(self, *events: Event, service: str, sequence: int | None = None) -> None:
+        """Let the service handle events as if `service` had sent them; see `travelled`."""
+        arrived = travelled(*events, service=service, sequence=sequence)
         await apply(self.context.pool, self.running.name, self.parts.handlers, arrived)
 
     async def run_job(self, name: str) -> bool | None:

@@ -87,10 +87,10 @@ class _Unlucky(json.JSONDecoder):
 
 
 def test_a_token_in_a_traceback_is_hidden() -> None:
+    record = _record("It failed")
     try:
         json.loads(f"no luck with {JWT}", cls=_Unlucky)
     except RuntimeError as error:
-        record = _record("It failed")
         record.exc_info = (type(error), error, error.__traceback__)
     line = _line(record)
     assert "RuntimeError: no luck with ***" in line["trace"]

@@ -1,0 +1,3 @@
+"""What configuration answers over HTTP."""
+
+from __future__ import annotations

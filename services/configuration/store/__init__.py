@@ -1,0 +1,3 @@
+"""All SQL of configuration."""
+
+from __future__ import annotations
