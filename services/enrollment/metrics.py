@@ -19,7 +19,8 @@ PROFILES = Counter(
     "muster_enrollment_profiles_total", "Enrollment profiles asked for, by outcome.", ["outcome"]
 )
 SCEP_REQUESTS = Counter(
-    "muster_enrollment_scep_requests_total", "SCEP requests by operation and outcome.",
+    "muster_enrollment_scep_requests_total",
+    "SCEP requests by operation and outcome.",
     ["operation", "outcome"],
 )
 CERTIFICATES_ISSUED = Counter(
@@ -29,7 +30,8 @@ QUARANTINED = Counter(
     "muster_enrollment_quarantined_total", "Enrollments that wait for a person's decision."
 )
 FENCE_CALLS = Counter(
-    "muster_enrollment_fence_calls_total", "Calls that fence command_queue, by outcome.",
+    "muster_enrollment_fence_calls_total",
+    "Calls that fence command_queue, by outcome.",
     ["outcome"],
 )
 FENCES_WAITING = Gauge(

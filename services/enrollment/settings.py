@@ -14,7 +14,7 @@ class EnrollmentSettings(Settings):
     """Stands in profiles and certificate subjects, for people to read."""
     ca_name: str = Field(default="Device Identity CA", max_length=60)
     ca_years: int = Field(default=15, ge=1, le=30)
-    leaf_days: int = Field(default=730, ge=1, le=825)
+    leaf_days: int = Field(default=1_095, ge=1, le=3_650)
     """Of device identities."""
 
     signature_max_age: int = Field(default=86_400, ge=60)

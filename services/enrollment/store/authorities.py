@@ -11,7 +11,9 @@ from shared.db.pool import Connection
 # Two processes may start at once on an empty database: the second waits, then finds the rows.
 TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('muster_enrollment'), hashtext('authority'))"
 ADD = "INSERT INTO authority (name, role, certificate, key, created_at) VALUES ($1, $2, $3, $4, $5)"
-ALL = "SELECT name, role, certificate, key, created_at FROM authority ORDER BY created_at DESC, name"
+ALL = (
+    "SELECT name, role, certificate, key, created_at FROM authority ORDER BY created_at DESC, name"
+)
 LAST_CRL = """
 SELECT authority, number, der, signed_at, next_update FROM crl
 WHERE authority = $1 ORDER BY number DESC LIMIT 1

@@ -44,6 +44,10 @@ WHERE ($1::uuid IS NULL OR device_id = $1)
   AND ($2::timestamptz IS NULL OR (issued_at, sha256) < ($2, $3::bytea))
 ORDER BY issued_at DESC, sha256 DESC LIMIT $4
 """
+LIVE = """
+SELECT der, key_sha256 FROM certificate
+WHERE enrollment_id = $1 AND revoked_at IS NULL AND not_after > now()
+"""
 DER = "SELECT der, key_sha256 FROM certificate WHERE sha256 = $1"
 STATUS = """
 SELECT revoked_at, revocation_reason FROM certificate WHERE authority = $1 AND serial_number = $2
@@ -145,6 +149,11 @@ async def der_and_key(tx: Connection, sha256: bytes) -> tuple[bytes, bytes] | No
     """The certificate and the SHA-256 of its public key."""
     row = await tx.fetchrow(DER, sha256)
     return (row["der"], row["key_sha256"]) if row else None
+
+
+async def live(tx: Connection, enrollment_id: UUID) -> list[tuple[bytes, bytes]]:
+    """The certificates that may speak for an enrollment, each with the SHA-256 of its key."""
+    return [(row["der"], row["key_sha256"]) for row in await tx.fetch(LIVE, enrollment_id)]
 
 
 async def status(

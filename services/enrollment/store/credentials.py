@@ -14,8 +14,8 @@ credential_id, name, max_uses, uses, expires_at, revoked_at, platform, ownership
 unsigned_allowed, created_by, created_at
 """
 ADD = """
-INSERT INTO credential (credential_id, token_sha256, name, max_uses, expires_at, platform, ownership,
-                        serial, user_name, unsigned_allowed, created_by, created_at)
+INSERT INTO credential (credential_id, token_sha256, name, max_uses, expires_at, platform,
+                        ownership, serial, user_name, unsigned_allowed, created_by, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 # The one conditional update that makes a use count: two requests cannot both take the last one.

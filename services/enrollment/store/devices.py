@@ -15,8 +15,8 @@ from shared.db.pool import Connection
 SAVE = """
 INSERT INTO device (device_id, known, platform, ownership, reported_name, serial, udid, model,
                     product, os_version, build, user_name, current_enrollment, last_seen)
-SELECT device_id, true, platform, coalesce(ownership, 'unknown'), name, serial, udid, model, product,
-       os_version, build, user_name, enrollment_id, $13
+SELECT device_id, true, platform, coalesce(ownership, 'unknown'), name, serial, udid, model,
+       product, os_version, build, user_name, enrollment_id, $13
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[])
   AS news (device_id, platform, ownership, name, serial, udid, model, product, os_version, build,
@@ -178,12 +178,12 @@ async def get(tx: Connection, device_id: UUID) -> Device | None:
 
 
 async def change(tx: Connection, device_id: UUID, values: dict[str, Any]) -> None:
-    """Replace name, tags, ownership and user_name."""
+    """Replace name, tags, ownership and user."""
     await tx.execute(
         CHANGE,
         device_id,
         values["name"],
         values["tags"],
         values["ownership"],
-        values["user_name"],
+        values["user"],
     )

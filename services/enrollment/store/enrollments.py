@@ -13,8 +13,8 @@ from shared.db.pool import Connection
 
 # A repeat keeps what the enrollment was made with: session, credential, rights, ownership.
 SAVE = """
-INSERT INTO enrollment (enrollment_id, device_id, generation, state, mode, id_kind, udid, session_id,
-                        credential_id, ownership, user_name, access_rights, claimed, reasons,
+INSERT INTO enrollment (enrollment_id, device_id, generation, state, mode, id_kind, udid,
+                        session_id, credential_id, ownership, user_name, access_rights, claimed, reasons,
                         authenticated_with, authenticated_at)
 SELECT *, $16::timestamptz
 FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
@@ -43,11 +43,19 @@ FROM unnest($1::uuid[], $2::text[]) AS news (enrollment_id, reason)
 WHERE enrollment.enrollment_id = news.enrollment_id AND state <> 'ended'
 RETURNING enrollment.enrollment_id, device_id, generation
 """
-SET_BOOTSTRAP_TOKEN = """
-UPDATE enrollment SET bootstrap_token = $2 WHERE enrollment_id = $1
-RETURNING true
+# An answer about an earlier generation says nothing about this one.
+AT_GENERATION = """
+SELECT e.enrollment_id FROM enrollment AS e
+JOIN unnest($1::uuid[], $2::int[]) AS asked (enrollment_id, generation) USING (enrollment_id)
+WHERE e.generation = asked.generation OR asked.generation = 0
 """
+KEEP_SECRET = "UPDATE enrollment SET bootstrap_token = $2 WHERE enrollment_id = $1"
 BOOTSTRAP_TOKEN = "SELECT bootstrap_token FROM enrollment WHERE enrollment_id = $1"  # noqa: S105
+HAS_TOKENS = """
+SELECT EXISTS (
+    SELECT FROM channel JOIN enrollment USING (enrollment_id)
+    WHERE enrollment_id = $1 AND kind = 'device' AND open_generation = generation)
+"""
 RELEASE = """
 UPDATE enrollment SET generation = generation + 1, reasons = '[]',
     state = CASE WHEN $2 THEN 'enrolled' ELSE 'pending' END,
@@ -165,14 +173,25 @@ async def end(
     return [Ended(**row) for row in rows]
 
 
+async def at_generation(tx: Connection, asked: Sequence[tuple[UUID, int]]) -> set[UUID]:
+    """Which enrollments are still in the generation given with each; 0: in any."""
+    rows = await tx.fetch(AT_GENERATION, [a[0] for a in asked], [a[1] for a in asked])
+    return {row["enrollment_id"] for row in rows}
+
+
 async def set_bootstrap_token(tx: Connection, enrollment_id: UUID, token: bytes | None) -> None:
     """`token` is encrypted; None deletes."""
-    await tx.execute(SET_BOOTSTRAP_TOKEN, enrollment_id, token)
+    await tx.execute(KEEP_SECRET, enrollment_id, token)
 
 
 async def bootstrap_token(tx: Connection, enrollment_id: UUID) -> bytes | None:
     token: bytes | None = await tx.fetchval(BOOTSTRAP_TOKEN, enrollment_id)
     return token
+
+
+async def has_tokens(tx: Connection, enrollment_id: UUID) -> bool:
+    """Whether the device channel has sent its TokenUpdate in this generation."""
+    return bool(await tx.fetchval(HAS_TOKENS, enrollment_id))
 
 
 async def release(

@@ -18,9 +18,13 @@ e.authenticated_with, e.end_reason, e.access_rights
 """
 READ = f"""
 SELECT c.sha256, c.not_before, c.not_after, c.revoked_at IS NOT NULL AS revoked,
-       c.enrollment_id IS NOT NULL AS pinned, s.session_id, s.credential_id, s.platform, s.ownership,
-       s.serial AS bound_serial, s.user_name, s.access_rights AS granted_rights,
-       s.renews IS NOT NULL AS renews, k.revoked_at IS NOT NULL AS withdrawn, {_ENROLLMENT}
+       c.enrollment_id IS NOT NULL AS pinned,
+       s.session_id, s.credential_id, s.platform, s.ownership, s.serial AS bound_serial,
+       s.user_name, s.access_rights AS granted_rights, s.renews IS NOT NULL AS renews,
+       k.revoked_at IS NOT NULL AS withdrawn,
+       EXISTS (SELECT FROM fence AS f WHERE f.enrollment_id = e.enrollment_id
+                 AND f.ends IS NOT NULL) AS leaving,
+       {_ENROLLMENT}
 FROM certificate AS c
 LEFT JOIN session AS s ON s.session_id = c.session_id
 LEFT JOIN credential AS k ON k.credential_id = s.credential_id
@@ -29,7 +33,8 @@ WHERE c.sha256 = ANY($1::bytea[])
 """
 # Hardware is known by its id, and by its serial where that is told.
 KNOWN_HARDWARE = f"""
-SELECT d.device_id AS hardware_id, d.udid AS hardware_udid, d.serial AS hardware_serial, {_ENROLLMENT}
+SELECT d.device_id AS hardware_id, d.udid AS hardware_udid, d.serial AS hardware_serial,
+       {_ENROLLMENT}
 FROM (SELECT device_id, udid, serial, current_enrollment FROM device WHERE udid = ANY($1::text[])
       UNION
       SELECT device_id, udid, serial, current_enrollment FROM device WHERE serial = ANY($2::text[])
@@ -74,20 +79,24 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A certificate that has a row. `enrollment`: the one it is pinned to or may renew."""
+    """A certificate that has a row. `enrollment`: the one it is pinned to or may renew.
+
+    `leaving`: a revocation of that enrollment was ordered and waits for its fence.
+    """
 
     sha256: bytes
     not_before: datetime
     not_after: datetime
     revoked: bool
     pinned: bool
+    leaving: bool
     grant: Grant | None
     enrollment: Enrollment | None
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """A device that is known; `current` is the enrollment that commands go to, if it ever had one."""
+    """A known device; `current` is the enrollment commands go to, None if it never had one."""
 
     device_id: UUID
     udid: str | None
@@ -106,9 +115,7 @@ async def known_hardware(
 ) -> list[Hardware]:
     rows = await tx.fetch(KNOWN_HARDWARE, list(udids), list(serials))
     return [
-        Hardware(
-            row["hardware_id"], row["hardware_udid"], row["hardware_serial"], _enrollment(row)
-        )
+        Hardware(row["hardware_id"], row["hardware_udid"], row["hardware_serial"], _enrollment(row))
         for row in rows
     ]
 
@@ -138,6 +145,7 @@ def _pin(row: Record) -> Pin:
         not_after=row["not_after"],
         revoked=row["revoked"],
         pinned=row["pinned"],
+        leaving=row["leaving"],
         grant=grant,
         enrollment=_enrollment(row),
     )

@@ -10,7 +10,8 @@ from shared.events.pushes import PushCertificateChanged
 
 REPLACE = """
 INSERT INTO push_certificate (topic, fingerprint, not_after, development, current, sequence)
-SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[], $5::bool[], $6::bigint[])
+SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[], $5::bool[],
+                     $6::bigint[])
 ON CONFLICT (topic) DO UPDATE SET
     fingerprint = excluded.fingerprint,
     not_after = excluded.not_after,

@@ -9,8 +9,8 @@ from uuid import UUID
 from shared.db.pool import Connection
 
 ADD = """
-INSERT INTO session (session_id, credential_id, renews, challenge_sha256, platform, ownership, serial,
-                     user_name, access_rights, created_at, expires_at)
+INSERT INTO session (session_id, credential_id, renews, challenge_sha256, platform, ownership,
+                     serial, user_name, access_rights, created_at, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 FIND = """

@@ -1,0 +1,124 @@
+"""The CA and its helpers: made at first start, kept encrypted, renewed before they end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from services.enrollment.pki import authority as pki
+from services.enrollment.pki.authority import Addresses, KeyPair
+from services.enrollment.settings import EnrollmentSettings
+from services.enrollment.store import authorities as store
+from services.enrollment.store.authorities import StoredAuthority
+from shared.bus import outbox
+from shared.db.pool import Connection, Pool, transaction
+from shared.events.device_state import AuthorityPublished
+from shared.runtime.clock import Clock
+from shared.sealed import LocalCipher
+
+KIND = "device-identity"
+_RENEW_BEFORE = timedelta(days=30)
+_HELPERS = ("ra", "ocsp", "profile")
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The keys that sign now. `ras` are newest first: a request may be meant for an older one."""
+
+    name: str
+    ca: KeyPair
+    ras: Sequence[KeyPair]
+    ocsp: KeyPair
+    profile: KeyPair
+    addresses: Addresses
+
+
+class Authorities:
+    """Holds the authority in memory; `refresh` makes what is missing or about to end."""
+
+    def __init__(
+        self, pool: Pool, cipher: LocalCipher, settings: EnrollmentSettings, clock: Clock
+    ) -> None:
+        self._pool, self._cipher, self._settings, self._clock = pool, cipher, settings, clock
+        self._authority: Authority | None = None
+
+    @property
+    def current(self) -> Authority:
+        if self._authority is None:
+            raise RuntimeError("the authority is read at start, before anything is served")
+        return self._authority
+
+    async def refresh(self) -> None:
+        """Read the authority; whoever comes first on an empty database makes it."""
+        async with transaction(self._pool) as tx:
+            stored = await store.read(tx)
+            if self._missing(stored):
+                await store.take_turns(tx)
+                stored = await store.read(tx)
+                await self._make(tx, stored)
+                stored = await store.read(tx)
+        self._authority = self._loaded(stored)
+
+    def _missing(self, stored: Sequence[StoredAuthority]) -> list[str]:
+        """The roles that nobody holds, or whose holder ends within a month."""
+        soon = self._clock.now() + _RENEW_BEFORE
+        held = {
+            one.role
+            for one in stored
+            if one.role == "ca"
+            or x509.load_der_x509_certificate(one.certificate).not_valid_after_utc > soon
+        }
+        return [role for role in ("ca", *_HELPERS) if role not in held]
+
+    async def _make(self, tx: Connection, stored: Sequence[StoredAuthority]) -> None:
+        now, missing = self._clock.now(), self._missing(stored)
+        settings = self._settings
+        if "ca" in missing:
+            ca = pki.create_authority(
+                settings.ca_name, settings.organisation, now=now, years=settings.ca_years
+            )
+            await self._keep(tx, f"{KIND}-1", "ca", ca, now)
+            pem = ca.certificate.public_bytes(serialization.Encoding.PEM).decode()
+            await outbox.emit(tx, [AuthorityPublished(authority=KIND, certificates=[pem])])
+        else:
+            ca = self._open(next(one for one in stored if one.role == "ca"))
+        for role in missing:
+            if role != "ca":
+                name = f"{KIND}-{role}-{secrets.token_hex(4)}"
+                await self._keep(tx, name, role, self._helper(role, ca, now), now)
+
+    def _helper(self, role: str, ca: KeyPair, now: datetime) -> KeyPair:
+        organisation = self._settings.organisation
+        addresses = Addresses.under(self._settings.public_url, f"{KIND}-1")
+        if role == "ra":
+            return pki.create_registration_authority(ca, organisation, addresses, now=now)
+        if role == "ocsp":
+            return pki.create_ocsp_responder(ca, organisation, now=now)
+        return pki.create_profile_signer(ca, organisation, addresses, now=now)
+
+    async def _keep(
+        self, tx: Connection, name: str, role: str, pair: KeyPair, now: datetime
+    ) -> None:
+        key = self._cipher.encrypt(pair.key_bytes, table="authority", column="key", row=name)
+        await store.add(tx, StoredAuthority(name, role, pair.certificate_bytes, key, now))
+
+    def _open(self, stored: StoredAuthority) -> KeyPair:
+        key = self._cipher.decrypt(stored.key, table="authority", column="key", row=stored.name)
+        return KeyPair.load(stored.certificate, key)
+
+    def _loaded(self, stored: Sequence[StoredAuthority]) -> Authority:
+        by_role = {role: [one for one in stored if one.role == role] for role in ("ca", *_HELPERS)}
+        [ca] = by_role["ca"]
+        return Authority(
+            name=ca.name,
+            ca=self._open(ca),
+            ras=[self._open(one) for one in by_role["ra"]],
+            ocsp=self._open(by_role["ocsp"][0]),
+            profile=self._open(by_role["profile"][0]),
+            addresses=Addresses.under(self._settings.public_url, ca.name),
+        )

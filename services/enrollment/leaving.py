@@ -1,0 +1,121 @@
+"""How management ends: the device checks out or was erased, or a person revokes it.
+
+Ending revokes every certificate of the enrollment. What ends by itself is stored at once and
+command_queue is told by a job; what a person orders takes effect only once command_queue has
+confirmed (architecture §4, Fence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from services.enrollment import fencing
+from services.enrollment.store import certificates, enrollments, fences, states
+from services.enrollment.store.certificates import Revoked
+from services.enrollment.store.fences import Fence
+from shared.bus import outbox
+from shared.db.locks import lock_devices
+from shared.db.pool import Connection, Pool, transaction
+from shared.events.base import Event
+from shared.events.commands import CommandFinished, TargetState
+from shared.events.devices import CertificateRevoked, DeviceUnenrolled
+from shared.runtime.clock import Clock
+from shared.runtime.internal import InternalClient
+
+Reason = Literal["check_out", "erased", "unenrolled", "admin", "revoked", "superseded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """`fenced`: command_queue has confirmed already."""
+
+    enrollment_id: UUID
+    reason: Reason
+    actor: str | None = None
+    fenced: bool = False
+
+
+async def end(tx: Connection, leaving: Sequence[Leaving], now: datetime) -> list[UUID]:
+    """End these enrollments; call with their devices' rows locked. Returns the devices concerned.
+
+    What has ended before is left as it is. The caller emits the devices' states, once for all that
+    it changes.
+    """
+    by_id = {one.enrollment_id: one for one in leaving}
+    ended = await enrollments.end(tx, [(one.enrollment_id, one.reason) for one in leaving], now)
+    reasons = [(one.enrollment_id, by_id[one.enrollment_id].reason) for one in ended]
+    revoked = await certificates.revoke_all(tx, reasons, now)
+    due = [
+        Fence(one.enrollment_id, one.device_id, one.generation, "ended")
+        for one in ended
+        if not by_id[one.enrollment_id].fenced
+    ]
+    if due:
+        await fences.add(tx, due, now)
+    events: list[Event] = [
+        DeviceUnenrolled(
+            device_id=one.device_id,
+            enrollment_id=one.enrollment_id,
+            generation=one.generation,
+            reason=by_id[one.enrollment_id].reason,
+            actor=by_id[one.enrollment_id].actor,
+        )
+        for one in ended
+    ]
+    actors = {one.device_id: by_id[one.enrollment_id].actor for one in ended}
+    events += [revocation_of(one, actors.get(one.device_id)) for one in revoked]
+    await outbox.emit(tx, events)
+    return [one.device_id for one in ended]
+
+
+def revocation_of(revoked: Revoked, actor: str | None = None) -> CertificateRevoked:
+    return CertificateRevoked(
+        device_id=revoked.device_id,
+        sha256=revoked.sha256.hex(),
+        serial_number=revoked.serial_number,
+        reason=revoked.revocation_reason,
+        actor=actor,
+    )
+
+
+async def end_and_tell(tx: Connection, leaving: Sequence[Leaving], now: datetime) -> None:
+    """`end`, and the states of the devices it concerned."""
+    devices = await end(tx, leaving, now)
+    if devices:
+        await outbox.emit(tx, await states.read(tx, devices))
+
+
+class Departures:
+    """Carries fences to command_queue and ends what waited for them."""
+
+    def __init__(self, pool: Pool, internal: InternalClient, clock: Clock) -> None:
+        self._pool, self._internal, self._clock = pool, internal, clock
+
+    async def confirm(self, fence: Fence) -> None:
+        """Tell one fence, then let what waited for it take effect; raises InternalCallFailed."""
+        await fencing.tell(self._internal, fence)
+        async with transaction(self._pool) as tx:
+            await lock_devices(tx, [fence.device_id])
+            if await fences.settle(tx, fence) and fence.ends:
+                reason: Reason = "revoked" if fence.ends == "revoked" else "admin"
+                leaving = Leaving(fence.enrollment_id, reason, fence.actor, fenced=True)
+                await end_and_tell(tx, [leaving], self._clock.now())
+
+
+async def erased(tx: Connection, finished: Sequence[CommandFinished], now: datetime) -> None:
+    """A device acknowledged its erasure: it will not be heard of again under this enrollment."""
+    leaving = [
+        Leaving(one.enrollment_id, "erased", one.actor)
+        for one in finished
+        if one.kind == "device.erase"
+        and one.state in (TargetState.ACKNOWLEDGED, TargetState.VERIFIED)
+        and one.enrollment_id is not None
+    ]
+    current = await enrollments.at_generation(
+        tx, [(one.enrollment_id, one.generation or 0) for one in finished if one.enrollment_id]
+    )
+    await end_and_tell(tx, [one for one in leaving if one.enrollment_id in current], now)

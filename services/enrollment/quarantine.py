@@ -1,0 +1,147 @@
+"""A person decides about an unproven claim: let it in, in the place of what was there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.enrollment import auditing, fencing, leaving
+from services.enrollment.facts import facts_of
+from services.enrollment.leaving import Leaving
+from services.enrollment.store import devices, enrollments, states
+from services.enrollment.store.enrollments import Told
+from services.enrollment.store.fences import Fence
+from shared.bus import outbox
+from shared.db.locks import lock_devices
+from shared.db.pool import Connection, Pool, transaction
+from shared.events.base import Event
+from shared.events.device_state import DeviceState, EnrollmentState
+from shared.events.devices import DeviceEnrolled, DeviceReleased
+from shared.runtime.clock import Clock
+from shared.runtime.http import Caller
+from shared.runtime.internal import InternalClient
+from shared.runtime.problems import Problem
+
+RELEASE = "enrollment.release"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    waiting: Told
+    current: Told | None
+    """The enrollment that runs now and would end."""
+
+
+class Quarantine:
+    """Releases what waits; the enrollment it displaces is fenced first, then ended and revoked."""
+
+    def __init__(self, pool: Pool, internal: InternalClient, clock: Clock) -> None:
+        self._pool, self._internal, self._clock = pool, internal, clock
+
+    async def release(
+        self, device_id: UUID, enrollment_id: UUID | None, caller: Caller, reason: str
+    ) -> UUID:
+        """Make the waiting enrollment the device's own; returns its id.
+
+        `enrollment_id` may be None where only one waits. Raises Problem and InternalCallFailed.
+        """
+        async with self._pool.acquire(timeout=5) as connection:
+            found = await _find(connection, device_id, enrollment_id)
+        if found.current:
+            old = found.current
+            fence = Fence(old.enrollment_id, device_id, old.generation, "ended")
+            await fencing.tell(self._internal, fence)
+        async with transaction(self._pool) as tx:
+            await lock_devices(tx, [device_id])
+            again = await _find(tx, device_id, found.waiting.enrollment_id)
+            if _running(again) != _running(found):
+                raise Problem(409, "device_changed", "The device has just changed; try again.")
+            await self._let_in(tx, again, caller, reason)
+        return found.waiting.enrollment_id
+
+    async def _let_in(self, tx: Connection, found: _Found, caller: Caller, reason: str) -> None:
+        now, waiting = self._clock.now(), found.waiting
+        if found.current:
+            old = Leaving(found.current.enrollment_id, "superseded", caller.actor, fenced=True)
+            await leaving.end(tx, [old], now)
+        complete = await enrollments.has_tokens(tx, waiting.enrollment_id)
+        await enrollments.release(tx, waiting.enrollment_id, now, complete=complete)
+        await devices.save(tx, [facts_of(waiting)], now)
+        released = DeviceReleased(
+            device_id=waiting.device_id,
+            enrollment_id=waiting.enrollment_id,
+            actor=caller.actor,
+            reason=reason,
+        )
+        [state] = await states.read(tx, [waiting.device_id])
+        events: list[Event] = [released]
+        if complete:
+            events.append(enrolled_event(state, waiting.enrollment_id, now))
+        await outbox.emit(tx, [*events, state])
+        await auditing.record(
+            tx,
+            caller,
+            RELEASE,
+            "device.release",
+            str(waiting.device_id),
+            after={"enrollment_id": str(waiting.enrollment_id), "reasons": waiting.reasons},
+            reason=reason,
+        )
+
+
+def enrolled_event(
+    state: DeviceState,
+    enrollment_id: UUID,
+    now: datetime,
+    *,
+    awaiting_configuration: bool = False,
+) -> DeviceEnrolled:
+    """What the rest of the house hears when an enrollment is complete."""
+    enrollment = enrollment_in(state, enrollment_id)
+    channel = next(channel for channel in enrollment.channels if channel.kind == "device")
+    return DeviceEnrolled(
+        device_id=state.device_id,
+        enrollment_id=enrollment_id,
+        generation=enrollment.generation,
+        channel_id=channel.channel_id,
+        platform=state.platform,
+        ownership=state.ownership,
+        again=enrollment.generation > 1,
+        awaiting_configuration=awaiting_configuration,
+        serial=state.serial,
+        model=state.model,
+        product=state.product,
+        os_version=state.os_version,
+        build=state.build,
+        name=state.name,
+        enrolled_at=now,
+    )
+
+
+def enrollment_in(state: DeviceState, enrollment_id: UUID) -> EnrollmentState:
+    return next(one for one in state.enrollments if one.enrollment_id == enrollment_id)
+
+
+def _running(found: _Found) -> tuple[UUID, int] | None:
+    return (found.current.enrollment_id, found.current.generation) if found.current else None
+
+
+async def _find(tx: Connection, device_id: UUID, enrollment_id: UUID | None) -> _Found:
+    told = await enrollments.of_device(tx, device_id)
+    waiting = [
+        one
+        for one in told
+        if one.state == "quarantined" and enrollment_id in (None, one.enrollment_id)
+    ]
+    if not waiting:
+        raise Problem(404, "nothing_quarantined", "No enrollment of this device waits for release.")
+    if len(waiting) > 1:
+        raise Problem(
+            409,
+            "several_quarantined",
+            "Several enrollments wait: name one as enrollment_id.",
+            enrollments=[str(one.enrollment_id) for one in waiting],
+        )
+    current = next((one for one in told if one.state in ("pending", "enrolled")), None)
+    return _Found(waiting[0], current)
