@@ -30,8 +30,8 @@ class Page(BaseModel):
 
 
 def encode_cursor(key: Sequence[Any]) -> str:
-    """UUIDs and instants become text: the reader parses them back."""
-    return base64.urlsafe_b64encode(orjson.dumps(list(key))).rstrip(b"=").decode()
+    """UUIDs (also those of asyncpg) and instants become text: the reader parses them back."""
+    return base64.urlsafe_b64encode(orjson.dumps(list(key), default=str)).rstrip(b"=").decode()
 
 
 def decode_cursor(cursor: str, length: int | None = None) -> list[Any]:

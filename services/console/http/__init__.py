@@ -1,0 +1,3 @@
+"""What the console answers over HTTP."""
+
+from __future__ import annotations

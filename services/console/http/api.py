@@ -1,0 +1,125 @@
+"""Set-up and audit, for people: /api/v1/console/…"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.console.setup import Setup
+from services.console.store import audit
+from services.console.store.audit import Filters
+from shared.db.pool import Pool
+from shared.runtime.http import Page, Problem, parse_body, parse_query, render
+from shared.runtime.paging import page_of
+from shared.runtime.routes import Route
+
+SETUP = web.AppKey("console.setup", Setup)
+POOL = web.AppKey[Any]("console.pool")
+Audience = Literal[
+    "enrollment",
+    "command_queue",
+    "push_notifier",
+    "inventory",
+    "compliance",
+    "configuration",
+    "console",
+]
+_Word = Annotated[str, Field(max_length=300)]
+
+
+class SetupToken(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    token: str = Field(max_length=200, repr=False)
+    audience: Audience = "enrollment"
+    """The service that the owner's token is for."""
+
+
+class OwnerToken(BaseModel):
+    access_token: str
+    audience: Audience
+    expires_in: int
+    """Seconds."""
+
+
+class AuditQuery(Page):
+    actor: _Word | None = None
+    action: _Word | None = None
+    target: _Word | None = None
+    service: Audience | None = None
+
+
+class AuditView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    event_id: UUID
+    service: str
+    occurred_at: datetime
+    actor: str
+    permission: str
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str | None
+    source: str | None
+    correlation_id: str | None
+
+
+class AuditList(BaseModel):
+    items: list[AuditView]
+    next: str | None
+
+
+async def redeem(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/console/setup: the set-up token for the owner's access token, once."""
+    body, setup = await parse_body(request, SetupToken), request.config_dict[SETUP]
+    token = await setup.redeem(body.token, body.audience, request.remote)
+    seconds = int(setup.lifetime.total_seconds())
+    return render(OwnerToken(access_token=token, audience=body.audience, expires_in=seconds))
+
+
+async def list_audit(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/console/audit: what everybody did, newest first."""
+    query = parse_query(request, AuditQuery)
+    filters = Filters(query.actor, query.action, query.target, query.service)
+    pool: Pool = request.config_dict[POOL]
+    found = await audit.page(pool, filters, _before(query), query.limit + 1)
+    rows, following = page_of(found, query.limit, lambda row: [row.event_id])
+    return render(AuditList(items=[AuditView.model_validate(row) for row in rows], next=following))
+
+
+def _before(query: AuditQuery) -> UUID | None:
+    key = query.after(1)
+    try:
+        return UUID(key[0]) if key else None
+    except (ValueError, AttributeError, TypeError):
+        detail = "Start again without the cursor; this one is not ours."
+        raise Problem(400, "bad_cursor", detail) from None
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/console/setup",
+        redeem,
+        public=True,
+        summary="Redeem the set-up token, once, for the owner's access token",
+        body=SetupToken,
+        answer=OwnerToken,
+        max_body=4096,
+    ),
+    Route(
+        "GET",
+        "/api/v1/console/audit",
+        list_audit,
+        permission="audit.read",
+        summary="List what people, tokens and rules did",
+        query=AuditQuery,
+        answer=AuditList,
+    ),
+)

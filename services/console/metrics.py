@@ -1,0 +1,14 @@
+"""Every metric of the console."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter
+
+SETUPS = Counter(
+    "muster_console_setups_total", "Attempts to redeem a set-up token, by result", ["result"]
+)
+AUDIT_RECORDED = Counter(
+    "muster_console_audit_recorded_total",
+    "Audit records stored, by the service they are from",
+    ["origin"],
+)

@@ -1,0 +1,3 @@
+"""All SQL of the console."""
+
+from __future__ import annotations
