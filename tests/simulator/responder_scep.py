@@ -4,6 +4,7 @@ the ASN.1. Nothing is shared with the simulator's own writing of the same messag
 from __future__ import annotations
 
 import subprocess
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -206,7 +207,7 @@ class ScepAuthority:
         nonce = attributes[scep_oid(5)].parse(bytes)
         transaction = attributes[scep_oid(7)].parse(asn1.PrintableString)
         verified = ["cms", "-verify", "-noverify", "-binary", "-inform", "DER"]
-        client = self.folder / "client.pem"
+        client = self.folder / f"client-{uuid.uuid4()}.pem"
         enveloped = openssl(*verified, "-signer", client, stdin=message)
         recipient = self.ra if self.list_of_certificates else self.ca
         csr_der, cipher = self._open(enveloped)
