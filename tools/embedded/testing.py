@@ -126,13 +126,19 @@ class Databases:
                 return known
             name = f"{self._prefix}_{service}_{'migrated' if migrated else 'empty'}"
             await databases.provision(self._admin_dsn, {service: self._password}, database=name)
-            self._templates[service, migrated] = name
             if migrated:
-                # Imported here: the servers must be usable by a checkout in which no service can be
-                # imported yet.
-                migrate = importlib.import_module("shared.db.migrate").migrate
-                await migrate(self._dsn(service, name), service)
+                await self._migrate(service, name)
+            self._templates[service, migrated] = name
             return name
+
+    async def _migrate(self, service: str, database: str) -> None:
+        # Imported here: the servers must be of use in a checkout whose services do not import.
+        migrate = importlib.import_module("shared.db.migrate").migrate
+        try:
+            await migrate(self._dsn(service, database), service)
+        except BaseException:
+            await self._drop([database])
+            raise
 
     def _dsn(self, service: str, database: str) -> str:
         return databases.dsn_of(self._admin_dsn, service, self._password, database)
