@@ -70,21 +70,12 @@ def channel_of(body: Mapping[str, Any]) -> Channel:
     return Channel("enrollment_id", enrollment_id, "enrollment_user_id", user)
 
 
-def display_name(body: Mapping[str, Any], key: str) -> str | None:
-    """Return a name a person chose (UserShortName, UserLongName): printable, at most 255 long."""
-    value = body.get(key)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > _NAME_LENGTH or not value.isprintable():
-        raise IdentifierError(f"bad {key}")
-    return value
-
-
 def _short_name(body: Mapping[str, Any]) -> str:
-    name = display_name(body, "UserShortName")
-    if name is None:
-        raise IdentifierError("a Shared iPad user without UserShortName")
-    return name
+    """Return a Shared iPad user's Managed Apple Account: printable, at most 255 long."""
+    value = body.get("UserShortName")
+    if not isinstance(value, str) or not 1 <= len(value) <= _NAME_LENGTH or not value.isprintable():
+        raise IdentifierError("a Shared iPad user needs a UserShortName")
+    return value
 
 
 def _machine_id(body: Mapping[str, Any], key: str) -> str | None:

@@ -13,7 +13,6 @@ from shared.apple.identifiers import (
     Channel,
     IdentifierError,
     channel_of,
-    display_name,
 )
 
 UDID = "00008030-001C2D3E4F50002E"
@@ -77,10 +76,3 @@ def test_anything_is_a_channel_or_an_error(body: dict[str, Any]) -> None:
     except IdentifierError:
         return
     assert channel.device_key.isascii()
-
-
-def test_display_name() -> None:
-    assert display_name({"UserLongName": "Änne Müller"}, "UserLongName") == "Änne Müller"
-    assert display_name({}, "UserLongName") is None
-    with pytest.raises(IdentifierError):
-        display_name({"UserLongName": 1}, "UserLongName")

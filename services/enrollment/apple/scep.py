@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -79,7 +79,7 @@ class Query:
     """The query part of a SCEP address; `message` is still encoded."""
 
     operation: str
-    message: bytes
+    message: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Request:
     challenge.
     """
 
-    csr: bytes
-    challenge: str | None
+    csr: bytes = field(repr=False)
+    challenge: str | None = field(repr=False)
     renews: bytes | None
     cipher: ContentCipher
 
