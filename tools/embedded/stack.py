@@ -118,6 +118,26 @@ class Embedded:
         self._kafka = self._postgres = None
         self._held.close()
 
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each embedded server that runs, for meters and fault tests."""
+        servers = {"postgres": self._postgres, "kafka": self._kafka}
+        return {name: server.pid for name, server in servers.items() if server and server.pid}
+
+    async def stop_kafka(self) -> None:
+        """Take the broker away, for fault tests; `start_kafka` brings the same one back."""
+        if self._kafka:
+            await self._kafka.stop()
+
+    async def start_kafka(self) -> None:
+        if self._kafka:
+            await self._kafka.start()
+
+    async def restart_postgres(self) -> None:
+        """Stop and start the database under its clients, for fault tests."""
+        if self._postgres:
+            await self._postgres.stop()
+            await self._postgres.start()
+
     def servers_running(self) -> bool:
         """Tell whether both are still there: false means that one died under us."""
         servers = [server for server in (self._kafka, self._postgres) if server]

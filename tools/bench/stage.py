@@ -1,0 +1,101 @@
+"""Where a bench runs: device-facing processes apart, all else beside them, APIs to prepare it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+
+from tools.bench.signing import CHECK_IN, CONNECT
+from tools.embedded.cluster import APART, Cluster
+
+HTTP = ("http",)
+REST = ("consumer", "worker")
+LAYOUT = {**APART, "enrollment": [HTTP, REST], "command_queue": [HTTP, REST]}
+_PAUSE = 0.05
+
+
+class BenchStage:
+    """The cluster as scenarios see it."""
+
+    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession) -> None:
+        self._cluster = cluster
+        self._session = session
+        self.host = "127.0.0.1"
+        self.ports = {
+            CHECK_IN: cluster.serving("enrollment").ports["devices"],
+            CONNECT: cluster.serving("command_queue").ports["devices"],
+        }
+        self.roots = {name: part.pid for name, part in cluster.parts.items()}
+        self.roots |= cluster.embedded.pids()
+
+    async def enroll_url(self, uses: int) -> str:
+        body = {"name": "bench", "uses": uses, "expires_in_days": 1, "ownership": "corporate"}
+        made = await self._call("enrollment", "POST", "/api/v1/enrollment/credentials", json=body)
+        return str(made["enroll_url"])
+
+    async def device_ids(self, count: int) -> list[str]:
+        """All devices, once command_queue knows `count` of them."""
+        async with asyncio.timeout(120):
+            while len(found := await self._devices()) < count:
+                await asyncio.sleep(_PAUSE)  # noqa: ASYNC110 - another process works
+        return found
+
+    async def _devices(self) -> list[str]:
+        found: list[str] = []
+        cursor = None
+        while True:
+            query = {"limit": "500", "state": "enrolled"} | ({"cursor": cursor} if cursor else {})
+            page = await self._call("enrollment", "GET", "/api/v1/enrollment/devices", params=query)
+            found += [str(item["device_id"]) for item in page["items"]]
+            cursor = page["next"]
+            if cursor is None:
+                return found
+
+    async def settled(self) -> None:
+        """Wait until the first inventory's commands are queued, then take them back."""
+        await asyncio.sleep(10)
+        await self.empty_queues()
+
+    async def empty_queues(self) -> None:
+        """Cancel every command that is open, so that a scenario starts from empty queues."""
+        for command in await self._open_commands():
+            path = f"/api/v1/commands/{command}/cancel"
+            await self._call("command_queue", "POST", path, json={"reason": "bench"})
+
+    async def _open_commands(self) -> list[str]:
+        found: list[str] = []
+        cursor = None
+        while True:
+            query = {"limit": "500"} | ({"cursor": cursor} if cursor else {})
+            page = await self._call("command_queue", "GET", "/api/v1/commands", params=query)
+            found += [str(c["command_id"]) for c in page["items"] if c["open_targets"]]
+            cursor = page["next"]
+            if cursor is None:
+                return found
+
+    async def send_commands(self, device_ids: Sequence[str], key: str) -> str:
+        body = {
+            "kind": "inventory.refresh",
+            "params": {"section": "security"},
+            "device_ids": list(device_ids),
+            "idempotency_key": f"{key}-{uuid4()}",
+            "reason": "bench",
+        }
+        made = await self._call("command_queue", "POST", "/api/v1/commands", json=body)
+        return str(made["command_id"])
+
+    async def expanded(self, command_id: str) -> bool:
+        command = await self._call("command_queue", "GET", f"/api/v1/commands/{command_id}")
+        return bool(command["expanded"])
+
+    async def until_expanded(self, command_id: str) -> None:
+        async with asyncio.timeout(60):
+            while not await self.expanded(command_id):  # noqa: ASYNC110 - another process works
+                await asyncio.sleep(_PAUSE)
+
+    async def _call(self, service: str, method: str, path: str, **more: Any) -> Any:
+        return await self._cluster.call(self._session, service, method, path, **more)

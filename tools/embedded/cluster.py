@@ -1,0 +1,229 @@
+"""Every service as processes of its own on this machine, on real servers: for load and faults.
+
+`make up` runs all services in one process; on Kubernetes each is its own. Here they are apart, so
+that one can be killed, and so that the CPU of each can be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import asyncpg
+
+from shared.db.migrate import migrate
+from shared.events.registry import SERVICES
+from shared.runtime.clock import SystemClock
+from shared.runtime.tokens import Signer
+from shared.sealed import ensure_service_keys, token_key
+from tools.embedded.apns import ApnsStandIn
+from tools.embedded.home import Home
+from tools.embedded.ingress import Ingress
+from tools.embedded.stack import Embedded, Running
+
+ALL_ROLES = ("http", "consumer", "worker")
+APART: Mapping[str, Sequence[Sequence[str]]] = {service: [ALL_ROLES] for service in SERVICES}
+"""Which processes run: for each service a list of role sets."""
+REPOSITORY = Path(__file__).resolve().parents[2]
+_READY_SECONDS = 120.0
+
+
+@dataclass
+class Part:
+    """One process: a service in some roles."""
+
+    name: str
+    service: str
+    roles: Sequence[str]
+    ports: Mapping[str, int]
+    environ: Mapping[str, str]
+    log: Path
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        if self.process is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self.process.pid
+
+    @property
+    def internal_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['internal']}"
+
+
+@dataclass
+class Cluster:
+    """`async with Cluster(home) as cluster`: servers, services and an ingress in front of them."""
+
+    home: Home
+    layout: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=lambda: APART)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """More environment for all services."""
+    parts: dict[str, Part] = field(default_factory=dict, init=False)
+    embedded: Embedded = field(init=False)
+    apns: ApnsStandIn = field(init=False)
+    running: Running = field(init=False)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        self.embedded = Embedded(self.home)
+        self.running = await self._stack.enter_async_context(self.embedded)
+        for service in SERVICES:
+            ensure_service_keys(self.home.keys, service)
+        for service, access in self.running.services.items():
+            await migrate(access.database_url, service)
+        self.apns = ApnsStandIn(self.home.state / "apns")
+        await self.apns.start()
+        self._stack.push_async_callback(self.apns.stop)
+        ports = self.home.ports(["ingress-devices", "ingress-api"])
+        self.devices_url = f"http://127.0.0.1:{ports['ingress-devices']}"
+        self.api_url = f"http://127.0.0.1:{ports['ingress-api']}"
+        self._plan()
+        for listener in ("devices", "api"):
+            ingress = Ingress(ports[f"ingress-{listener}"], self._upstreams(listener))
+            await ingress.start()
+            self._stack.push_async_callback(ingress.stop)
+        self._stack.push_async_callback(self._stop_parts)
+        await asyncio.gather(*(self.launch(name) for name in self.parts))
+        await asyncio.gather(*(self.until_ready(name) for name in self.parts))
+
+    def _plan(self) -> None:
+        for service, sets in self.layout.items():
+            for roles in sets:
+                name = service if len(sets) == 1 else f"{service}-{'-'.join(roles)}"
+                wanted = [f"{name}-{listener}" for listener in ("devices", "api", "internal")]
+                ports = self.home.ports(wanted)
+                by_listener = {full.rpartition("-")[2]: port for full, port in ports.items()}
+                log = self.home.logs / f"{name}.log"
+                self.parts[name] = Part(name, service, roles, by_listener, {}, log)
+        for part in self.parts.values():
+            part.environ = self._environ(part)
+
+    def _environ(self, part: Part) -> dict[str, str]:
+        internal = {p.service: p.internal_url for p in self._serving()}
+        return {
+            **os.environ,
+            **self.running.services[part.service].environment(part.service),
+            "MUSTER_KEYS_DIR": str(self.home.keys),
+            "MUSTER_PUBLIC_URL": self.devices_url,
+            "MUSTER_API_URL": self.api_url,
+            "MUSTER_INTERNAL_URLS": json.dumps(internal),
+            **{f"MUSTER_{name.upper()}_PORT": str(port) for name, port in part.ports.items()},
+            "MUSTER_PUSH_NOTIFIER_APNS_HOST": self.apns.host,
+            "MUSTER_PUSH_NOTIFIER_APNS_PORT": str(self.apns.port),
+            "MUSTER_PUSH_NOTIFIER_APNS_TRUST": str(self.apns.trust),
+            "MUSTER_PUSH_NOTIFIER_APNS_PORTAL_URL": f"{self.apns.side_url}/portal/certificate",
+            **self.settings,
+        }
+
+    def _serving(self) -> list[Part]:
+        return [part for part in self.parts.values() if "http" in part.roles]
+
+    def _upstreams(self, listener: str) -> dict[str, str]:
+        return {p.service: f"http://127.0.0.1:{p.ports[listener]}" for p in self._serving()}
+
+    def serving(self, service: str) -> Part:
+        """The process that answers requests of this service."""
+        return next(part for part in self._serving() if part.service == service)
+
+    async def launch(self, name: str) -> None:
+        """Start a process; its output goes to the log folder."""
+        part = self.parts[name]
+        roles = [argument for role in part.roles for argument in ("--role", role)]
+        with part.log.open("ab") as log:
+            part.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tools.cli", "run", part.service, *roles,
+                cwd=REPOSITORY, env=dict(part.environ), stdout=log, stderr=log,
+                stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    async def until_ready(self, name: str) -> None:
+        """Wait for /readyz. Raises RuntimeError with the log's end when the process is gone."""
+        part = self.parts[name]
+        async with aiohttp.ClientSession() as session, asyncio.timeout(_READY_SECONDS):
+            while True:
+                if part.process is None or part.process.returncode is not None:
+                    raise RuntimeError(f"{name} ended:\n{part.log.read_text()[-3000:]}")
+                try:
+                    async with session.get(f"{part.internal_url}/readyz") as answer:
+                        if answer.status == 200:  # noqa: PLR2004
+                            return
+                except aiohttp.ClientError:
+                    pass  # it does not listen yet
+                await asyncio.sleep(0.1)
+
+    async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a process, by default without a warning, and see it gone."""
+        part = self.parts[name]
+        if part.process and part.process.returncode is None:
+            part.process.send_signal(number)
+            await part.process.wait()
+
+    async def restart(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        await self.kill(name, number)
+        await self.launch(name)
+        await self.until_ready(name)
+
+    async def stop_kafka(self) -> None:
+        await self.embedded.stop_kafka()
+
+    async def start_kafka(self) -> None:
+        await self.embedded.start_kafka()
+
+    async def restart_postgres(self) -> None:
+        await self.embedded.restart_postgres()
+
+    async def query(self, service: str, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Look into (or hurt) a service's schema, as that service."""
+        connection = await asyncpg.connect(self.running.services[service].database_url)
+        try:
+            return list(await connection.fetch(statement, *arguments))
+        finally:
+            await connection.close()
+
+    async def _stop_parts(self) -> None:
+        await asyncio.gather(*(self.kill(name, signal.SIGTERM) for name in self.parts))
+
+    def token(self, service: str) -> str:
+        """An owner's access token for one service, for a quarter of an hour."""
+        kid, key = token_key(self.home.keys / "console")
+        signer = Signer("console", key, kid, SystemClock())
+        return signer.access("user:test", service, ["*"], timedelta(minutes=15))
+
+    async def call(
+        self, session: aiohttp.ClientSession, service: str, method: str, path: str, **more: Any
+    ) -> Any:
+        """Ask a service's API as an owner; the JSON of a 2xx. Raises RuntimeError otherwise."""
+        headers = {"Authorization": f"Bearer {self.token(service)}"}
+        url = self.api_url + path
+        async with session.request(method, url, headers=headers, **more) as answer:
+            if not answer.ok:
+                raise RuntimeError(f"{method} {path}: {answer.status} {await answer.text()}")
+            return await answer.json() if answer.content_length else None
