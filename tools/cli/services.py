@@ -1,0 +1,21 @@
+"""The services as the command line knows them: imported by name, when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from shared.events.registry import SERVICES
+from shared.runtime.service import Service
+
+
+def load(name: str) -> Service[Any]:
+    """The `SERVICE` of `services/<name>/app.py`."""
+    service: Service[Any] = importlib.import_module(f"services.{name}.app").SERVICE
+    return service
+
+
+def load_all() -> Sequence[Service[Any]]:
+    return [load(name) for name in SERVICES if find_spec(f"services.{name}.app")]
