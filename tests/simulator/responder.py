@@ -12,6 +12,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -288,11 +289,18 @@ class Responder:
         return response
 
 
-def make_responder(folder: Path) -> Responder:
+@cache
+def parties() -> tuple[Party, Party, Party]:
+    """CA, RA and TLS server, made once: keys take time."""
     ca, ra = make_authority()
     key = rsa.generate_private_key(65537, 2048)
     names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
     certificate = issue(
         key.public_key(), named("localhost"), None, key, x509.SubjectAlternativeName(names)
     )
-    return Responder(folder, ScepAuthority(folder, ca, ra), Party(key, certificate))
+    return ca, ra, Party(key, certificate)
+
+
+def make_responder(folder: Path) -> Responder:
+    ca, ra, tls = parties()
+    return Responder(folder, ScepAuthority(folder, ca, ra), tls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools.simulator import signing
 from tools.simulator.device import SimulatedDevice
@@ -83,7 +83,7 @@ MISBEHAVING = (
     Behaviour("posts without content types", method="POST", content_types=False),
     Behaviour("signs with SHA-1", signing=signing.SHA1),
     Behaviour("signs with SHA-1 without NULL", signing=signing.SHA1_WITHOUT_NULL),
-    Behaviour("embeds the content", signing=signing.EMBEDDED),
+    Behaviour("embeds the content", signing=replace(signing.EMBEDDED, embed_at_most=4096)),
     Behaviour("signs in BER", signing=signing.INDEFINITE),
 )
 NAMES = ("normal", "notnow", "slow", "silent", "misbehaving")

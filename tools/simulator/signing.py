@@ -6,7 +6,7 @@ await device.connect(signing=signing.swapped(b"another body"))
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools.simulator.wire import cms
 
@@ -23,6 +23,8 @@ class Signing:
     header: str | None = None
     """Sent as it is instead of a signature."""
     omit: bool = False
+    embed_at_most: int | None = None
+    """Bodies above this many bytes are not embedded after all: headers have limits."""
 
     def headers(self, body: bytes, identity: cms.Identity) -> dict[str, str]:
         if self.omit:
@@ -30,7 +32,10 @@ class Signing:
         if self.header is not None:
             return {"Mdm-Signature": self.header}
         content = body if self.body is None else self.body
-        message = cms.sign(content, self.identities or (identity,), self.style)
+        style = self.style
+        if self.embed_at_most is not None and len(content) > self.embed_at_most:
+            style = replace(style, embed=False)
+        message = cms.sign(content, self.identities or (identity,), style)
         return {"Mdm-Signature": base64.b64encode(message).decode()}
 
 
