@@ -169,8 +169,15 @@ def _find(
 
 
 def _issuer_and_serial(certificate: asn1.TLV) -> bytes:
-    """Return issuer and serial as CMS writes them side by side (RFC 5652 §10.2.4)."""
-    tbs = bytes(certificate.parse(structures.Certificate).tbs.data)
+    return issuer_and_serial(bytes(certificate.parse(structures.Certificate).tbs.data))
+
+
+def issuer_and_serial(tbs: bytes) -> bytes:
+    """Return issuer and serial side by side, as CMS writes them (RFC 5652 §10.2.4).
+
+    `tbs` is the contents of a TBSCertificate. Byte for byte what stands in the certificate: a name
+    encoded anew may differ.
+    """
     # RFC 5280 §4.1: [0] version (absent in version 1), serial, signature algorithm, issuer.
     position = len(der.element_at(tbs, 0)) if tbs.startswith(_VERSION_TAG) else 0
     serial = der.element_at(tbs, position)

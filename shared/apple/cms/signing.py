@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from shared.apple import der
-from shared.apple.cms import structures
+from shared.apple.cms import reading, structures
 
 SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -84,7 +84,7 @@ def attribute(kind: str | x509.ObjectIdentifier, value: bytes) -> bytes:
 
 def issuer_and_serial(certificate: x509.Certificate) -> bytes:
     """Encode how CMS names a certificate (RFC 5652 §10.2.4)."""
-    return der.sequence(certificate.issuer.public_bytes(), der.integer(certificate.serial_number))
+    return der.sequence(reading.issuer_and_serial(der.contents(certificate.tbs_certificate_bytes)))
 
 
 def _content_info(*parts: bytes) -> bytes:
