@@ -12,6 +12,8 @@ import aiohttp
 import pytest
 import yaml
 from cryptography import x509
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.simulator.conftest import MakeDevice
 from tests.simulator.responder import Responder
@@ -29,6 +31,11 @@ FILES = {
     "InstalledApplicationList": "application.installed.list",
     "ProfileList": "profile.list",
     "SecurityInfo": "information.security",
+}
+COMMANDS = {
+    *FILES,
+    *("ClearPasscode", "DeclarativeManagement", "EraseDevice", "InstallProfile"),
+    *("RemoveProfile", "RestartDevice", "ShutDownDevice"),
 }
 TYPES: dict[str, tuple[type, ...]] = {
     "<array>": (list,),
@@ -155,12 +162,7 @@ def test_every_command_is_one_of_apple_s() -> None:
         yaml.safe_load(path.read_text("utf-8"))["payload"]["requesttype"]
         for path in (SCHEMA / "mdm" / "commands").glob("*.yaml")
     }
-    commands = {
-        *FILES,
-        *("ClearPasscode", "DeclarativeManagement", "EraseDevice", "InstallProfile"),
-        *("RemoveProfile", "RestartDevice", "ShutDownDevice"),
-    }
-    assert commands <= known
+    assert known >= COMMANDS
 
 
 async def test_only_what_was_asked_is_answered(devices: dict[Kind, SimulatedDevice]) -> None:
@@ -282,6 +284,25 @@ async def test_what_a_device_does_not_know_or_may_not(enrolled: SimulatedDevice)
     assert (unknown.status, unknown.errors[0]["ErrorCode"]) == ("Error", 12021)
     on_user_channel = answer(enrolled, Command("uuid", "EraseDevice", {}), enrolled.traits.user)
     assert on_user_channel.status == "Error"
+
+
+PLIST_VALUES = st.recursive(
+    st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = ("Queries", "Identifiers", "Items", "Payload", "Identifier", "PIN", "UnlockToken", "Data")
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(COMMANDS)), st.dictionaries(st.sampled_from(KEYS), PLIST_VALUES))
+def test_no_command_makes_a_device_fail(
+    enrolled: SimulatedDevice, request_type: str, keys: dict[str, Any]
+) -> None:
+    made = do(enrolled, request_type, **keys)
+    assert made.status in {"Acknowledged", "Error", "CommandFormatError"}
+    assert (made.status == "Acknowledged") is (not made.errors)
+    assert xml({**made.extra, "ErrorChain": list(made.errors)})
 
 
 async def test_rights_limit_commands(

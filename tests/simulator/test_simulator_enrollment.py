@@ -170,6 +170,8 @@ async def test_an_unsigned_profile_is_read_too(responder: Responder) -> None:
         ({"ServerURL": "http://mdm.example.org/"}, "neither HTTPS"),
         ({"IdentityCertificateUUID": "nothing"}, "names no"),
         ({"PayloadUUID": 5}, "PayloadUUID"),
+        ({"CheckInURL": 5}, "CheckInURL"),
+        ({"ServerCapabilities": "all"}, "ServerCapabilities"),
     ],
 )
 async def test_rules_of_the_management_payload(

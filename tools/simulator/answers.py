@@ -93,6 +93,8 @@ def _security_info(device: SimulatedDevice, _command: Mapping[str, Any]) -> Answ
 
 def _installed_applications(device: SimulatedDevice, command: Mapping[str, Any]) -> Answer:
     wanted = command.get("Identifiers")
+    if not isinstance(wanted, list | None):
+        return malformed("Identifiers is no array.")
     # No app came through management, so none is managed.
     apps = [] if command.get("ManagedAppsOnly") else device.state.apps
     items = command.get("Items")

@@ -149,7 +149,7 @@ class SimulatedDevice:
             _, payload = profiles.mdm_payload(profile)
             key = await self._keys.get(self.traits.index, self.life, payload.key_size)
             issued = await self._scep(payload).enroll(key)
-        except (profiles.ProfileError, scep.ScepError, aiohttp.ClientError, ValueError) as error:
+        except (scep.ScepError, aiohttp.ClientError, ValueError, TypeError) as error:
             raise EnrollmentError("SCEP", str(error)) from error
         identity = Identity(key, issued.certificate)
         return enrollments.begin(self.traits, profile, identity, self.life)

@@ -19,6 +19,20 @@ MDM, SCEP = "com.apple.mdm", "com.apple.security.scep"
 ROOTS = frozenset({"com.apple.security.root", "com.apple.security.pkcs1", "com.apple.security.pem"})
 ALL_RIGHTS = 8191
 _COMMON = {"PayloadType": str, "PayloadIdentifier": str, "PayloadUUID": str, "PayloadVersion": int}
+_MDM_OPTIONS = {
+    "CheckInURL": str,
+    "SignMessage": bool,
+    "CheckOutWhenRemoved": bool,
+    "ServerCapabilities": list,
+}
+_SCEP_OPTIONS = {
+    "Name": str,
+    "Subject": list,
+    "Challenge": str,
+    "Keysize": int,
+    "Key Type": str,
+    "CAFingerprint": bytes,
+}
 
 
 class ProfileError(ValueError):
@@ -44,7 +58,7 @@ class Profile:
 
     @property
     def roots(self) -> list[x509.Certificate]:
-        return [_certificate(payload["PayloadContent"]) for payload in self.of_type(*ROOTS)]
+        return [_certificate(payload.get("PayloadContent")) for payload in self.of_type(*ROOTS)]
 
     @property
     def manages(self) -> bool:
@@ -99,6 +113,8 @@ def mdm_payload(profile: Profile) -> tuple[MdmPayload, ScepPayload]:
         raise ProfileError(f"{len(found)} com.apple.mdm payloads where one was expected")
     payload = found[0]
     _require(payload, {"IdentityCertificateUUID": str, "Topic": str, "ServerURL": str})
+    present = {key: kind for key, kind in _MDM_OPTIONS.items() if key in payload}
+    _require(payload, present)
     if not payload["Topic"].startswith("com.apple.mgmt."):
         raise ProfileError(f"Topic {payload['Topic']!r} is no management topic")
     mdm = MdmPayload(
@@ -108,7 +124,7 @@ def mdm_payload(profile: Profile) -> tuple[MdmPayload, ScepPayload]:
         sign_message=payload.get("SignMessage", False),
         access_rights=_rights(payload),
         check_out_when_removed=payload.get("CheckOutWhenRemoved", False),
-        capabilities=frozenset(payload.get("ServerCapabilities", ())),
+        capabilities=frozenset(map(str, payload.get("ServerCapabilities", ()))),
     )
     for url in (mdm.server_url, mdm.check_in_url):
         if not url.startswith(("https://", "http://127.", "http://localhost", "http://[::1]")):
@@ -163,6 +179,7 @@ def _scep(profile: Profile, uuid: str) -> ScepPayload:
     content = named[0].get("PayloadContent")
     if not isinstance(content, dict) or not isinstance(content.get("URL"), str):
         raise ProfileError("the SCEP payload has no URL")
+    _require(content, {key: kind for key, kind in _SCEP_OPTIONS.items() if key in content})
     if content.get("Key Type", "RSA") != "RSA":
         raise ProfileError(f"SCEP key type {content['Key Type']!r}")
     return ScepPayload(
@@ -176,10 +193,12 @@ def _scep(profile: Profile, uuid: str) -> ScepPayload:
     )
 
 
-def _certificate(data: bytes) -> x509.Certificate:
+def _certificate(data: Any) -> x509.Certificate:
+    if not isinstance(data, bytes):
+        raise ProfileError("a certificate payload holds no data")
     try:
         if data.lstrip().startswith(b"-----BEGIN"):
             return x509.load_pem_x509_certificate(data)
         return x509.load_der_x509_certificate(data)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ProfileError(f"a certificate payload holds no certificate: {error}") from error
