@@ -87,7 +87,8 @@ MISBEHAVING = (
     Behaviour("signs in BER", signing=signing.INDEFINITE),
 )
 NAMES = ("normal", "notnow", "slow", "silent", "misbehaving")
-EVERYDAY: Mapping[str, int] = {"normal": 84, "notnow": 8, "slow": 3, "silent": 2, "misbehaving": 3}
+EVERYDAY: Mapping[str, int] = {"normal": 86, "notnow": 8, "slow": 3, "misbehaving": 3}
+"""No silent ones: a fleet that somebody watches shall all be inventoried and judged."""
 
 
 def choose(traits: Traits, mix: Mapping[str, int]) -> Behaviour:

@@ -28,6 +28,7 @@ _EXAMPLE = """example:
   muster simulate apple --devices 50 --trust .muster/state/tls/ca.pem \\
       --enroll-url https://localhost:8443/enroll/apple/TOKEN --apns-stand-in http://127.0.0.1:2198
 """
+_POLL = 30.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     where = fleet.add_mutually_exclusive_group(required=True)
     where.add_argument("--enroll-url", metavar="URL", help="a credential that N devices may use")
     where.add_argument("--enroll-urls", type=Path, metavar="FILE", help="one URL a line and device")
-    add("--apns-stand-in", metavar="URL", help="where pushes are heard; without it devices poll")
+    add(
+        "--apns-stand-in",
+        metavar="URL",
+        help=f"where pushes are heard; without it devices poll every {_POLL:.0f} seconds",
+    )
     add("--trust", type=Path, metavar="CAFILE", help="the only roots trusted for TLS (PEM)")
     add("--allow-remote", action="store_true", help="speak to servers off this machine too")
     add("--seed", default="muster", help="equal seeds give equal devices (default: muster)")
@@ -180,7 +185,7 @@ def _devices(arguments: argparse.Namespace, keys: KeyStore) -> list[SimulatedDev
 def _habits(arguments: argparse.Namespace) -> Habits:
     return Habits(
         concurrency=arguments.concurrency,
-        poll_every=arguments.poll,
+        poll_every=arguments.poll or (None if arguments.apns_stand_in else _POLL),
         off_for=arguments.off_for,
         user_channels=arguments.user_channels,
         re_enroll=arguments.re_enroll,
