@@ -7,14 +7,13 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from shared.apple import der
 from shared.apple.cms import structures
@@ -76,20 +75,33 @@ def verify(signed: Signed, body: bytes, *, allow_sha1: bool) -> Verified:
         signed_at = _check_attributes(signed, body, algorithm)
     elif signed.content_type != _DATA:
         raise SignatureError("signed attributes missing")  # RFC 5652 §5.3
-    certificate, key = _load(signed.certificate)
-    if not _covers(key, signed, body, algorithm):
+    signer = _load(signed.certificate)
+    if not _covers(signer, signed, body, algorithm):
         raise SignatureError("signature does not match")
-    return Verified(certificate, signed.fingerprint, signed_at, algorithm.name)
+    return Verified(signer.certificate, signed.fingerprint, signed_at, algorithm.name)
+
+
+class _Signer(NamedTuple):
+    """A certificate and its key, where the key is one that Muster accepts."""
+
+    certificate: x509.Certificate
+    rsa: rsa.RSAPublicKey | None
+    ec: ec.EllipticCurvePublicKey | None
 
 
 @lru_cache(maxsize=2048)
-def _load(encoded: bytes) -> tuple[x509.Certificate, CertificatePublicKeyTypes]:
+def _load(encoded: bytes) -> _Signer:
     """Read a certificate; kept, because a key's first use costs as much as half a verification."""
     try:
         certificate = x509.load_der_x509_certificate(encoded)
-        return certificate, certificate.public_key()
+        key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         raise SignatureError("unreadable certificate") from None
+    if not acceptable_key(key):
+        raise SignatureError("public key not accepted")
+    if isinstance(key, rsa.RSAPublicKey):
+        return _Signer(certificate, key, None)
+    return _Signer(certificate, None, key if isinstance(key, ec.EllipticCurvePublicKey) else None)
 
 
 def acceptable_key(key: object) -> bool:
@@ -128,31 +140,31 @@ def _signing_time(signed: Signed) -> datetime | None:
         raise SignatureError("bad signing time") from None
 
 
-def _covers(key: object, signed: Signed, body: bytes, algorithm: hashes.HashAlgorithm) -> bool:
+def _covers(signer: _Signer, signed: Signed, body: bytes, algorithm: hashes.HashAlgorithm) -> bool:
     """Check what was sent; failing that, its attributes in DER order: some writers sort late."""
     if signed.covered is None:
-        return _holds(key, signed, body, algorithm)
-    if _holds(key, signed, signed.covered, algorithm):
+        return _holds(signer, signed, body, algorithm)
+    if _holds(signer, signed, signed.covered, algorithm):
         return True
     in_order = der.set_of(der.elements(der.contents(signed.covered)))
-    return in_order != signed.covered and _holds(key, signed, in_order, algorithm)
+    return in_order != signed.covered and _holds(signer, signed, in_order, algorithm)
 
 
-def _holds(key: object, signed: Signed, covered: bytes, algorithm: hashes.HashAlgorithm) -> bool:
+def _holds(
+    signer: _Signer, signed: Signed, covered: bytes, algorithm: hashes.HashAlgorithm
+) -> bool:
     family, named = _SCHEMES.get(signed.signature_algorithm, ("", None))
     if named is not None and named != algorithm.name:
         raise SignatureError("digest and signature algorithms disagree")
-    if not acceptable_key(key):
-        raise SignatureError("public key not accepted")
     try:
-        if isinstance(key, rsa.RSAPublicKey) and family == "rsa":
-            key.verify(signed.signature, covered, _PKCS1, algorithm)
-        elif isinstance(key, rsa.RSAPublicKey) and family == "pss":
+        if family == "rsa" and signer.rsa is not None:
+            signer.rsa.verify(signed.signature, covered, _PKCS1, algorithm)
+        elif family == "pss" and signer.rsa is not None:
             # Parameters other than the ones implied here do not verify, and are so refused.
             scheme = padding.PSS(mgf=padding.MGF1(algorithm), salt_length=padding.PSS.AUTO)
-            key.verify(signed.signature, covered, scheme, algorithm)
-        elif isinstance(key, ec.EllipticCurvePublicKey) and family == "ec":
-            key.verify(signed.signature, covered, ec.ECDSA(algorithm))
+            signer.rsa.verify(signed.signature, covered, scheme, algorithm)
+        elif family == "ec" and signer.ec is not None:
+            signer.ec.verify(signed.signature, covered, ec.ECDSA(algorithm))
         else:
             raise SignatureError("signature algorithm not accepted")
     except InvalidSignature:
