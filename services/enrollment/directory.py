@@ -25,6 +25,8 @@ from shared.runtime.http import Caller
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
 
+__all__ = ["REVOKE", "WRITE", "Change", "Device", "Directory"]
+
 WRITE = "enrollment.device.write"
 REVOKE = "enrollment.revoke"
 

@@ -142,9 +142,8 @@ class Issuing:
         if len(live) >= _MAX_LIVE:
             raise ScepRefusal("too many certificates for one enrollment")
         session_id = pin.grant.session_id if pin.grant else enrollment.enrollment_id
-        made = self._sign(
-            key, session_id, None, now, enrollment.device_id, enrollment.enrollment_id
-        )
+        owner = (enrollment.device_id, enrollment.enrollment_id)
+        made = self._sign(key, session_id, None, now, *owner)
         await certificates.add(tx, made)
         event = CertificateIssued(
             device_id=enrollment.device_id,

@@ -7,13 +7,14 @@ confirmed (architecture §4, Fence).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from services.enrollment import fencing
+from services.enrollment import fencing, metrics
 from services.enrollment.store import certificates, enrollments, fences, states
 from services.enrollment.store.certificates import Revoked
 from services.enrollment.store.fences import Fence
@@ -24,7 +25,12 @@ from shared.events.base import Event
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.devices import CertificateRevoked, DeviceUnenrolled
 from shared.runtime.clock import Clock
-from shared.runtime.internal import InternalClient
+from shared.runtime.internal import InternalCallFailed, InternalClient
+
+log = logging.getLogger(__name__)
+
+_RETRY = timedelta(seconds=5)
+_AT_ONCE = 50
 
 Reason = Literal["check_out", "erased", "unenrolled", "admin", "revoked", "superseded"]
 
@@ -95,6 +101,19 @@ class Departures:
     def __init__(self, pool: Pool, internal: InternalClient, clock: Clock) -> None:
         self._pool, self._internal, self._clock = pool, internal, clock
 
+    async def confirm_due(self) -> bool:
+        """Carry what is due; True: there is more. What fails comes again, ever more slowly."""
+        async with transaction(self._pool) as tx:
+            due = await fences.claim(tx, self._clock.now(), _RETRY, _AT_ONCE)
+            metrics.FENCES_WAITING.set(await fences.waiting(tx))
+        for fence in due:
+            try:
+                await self.confirm(fence)
+            except InternalCallFailed:
+                log.warning("command_queue could not be told of a fence; it will be")
+                return False
+        return len(due) == _AT_ONCE
+
     async def confirm(self, fence: Fence) -> None:
         """Tell one fence, then let what waited for it take effect; raises InternalCallFailed."""
         await fencing.tell(self._internal, fence)
@@ -106,16 +125,22 @@ class Departures:
                 await end_and_tell(tx, [leaving], self._clock.now())
 
 
-async def erased(tx: Connection, finished: Sequence[CommandFinished], now: datetime) -> None:
-    """A device acknowledged its erasure: it will not be heard of again under this enrollment."""
-    leaving = [
-        Leaving(one.enrollment_id, "erased", one.actor)
+async def erased(tx: Connection, finished: Sequence[CommandFinished], now: datetime) -> bool:
+    """A device acknowledged its erasure: it will not be heard of again under this enrollment.
+
+    True: something ended, and command_queue is to be told.
+    """
+    wiped = {
+        one.enrollment_id: one
         for one in finished
         if one.kind == "device.erase"
         and one.state in (TargetState.ACKNOWLEDGED, TargetState.VERIFIED)
         and one.enrollment_id is not None
-    ]
-    current = await enrollments.at_generation(
-        tx, [(one.enrollment_id, one.generation or 0) for one in finished if one.enrollment_id]
-    )
-    await end_and_tell(tx, [one for one in leaving if one.enrollment_id in current], now)
+    }
+    if not wiped:
+        return False
+    asked = [(enrollment_id, one.generation or 0) for enrollment_id, one in wiped.items()]
+    current = await enrollments.at_generation(tx, asked)
+    leaving = [Leaving(one, "erased", wiped[one].actor) for one in sorted(current)]
+    await end_and_tell(tx, leaving, now)
+    return bool(leaving)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from shared.runtime.settings import Settings
@@ -16,6 +18,10 @@ class EnrollmentSettings(Settings):
     ca_years: int = Field(default=15, ge=1, le=30)
     leaf_days: int = Field(default=1_095, ge=1, le=3_650)
     """Of device identities."""
+
+    server_roots: Path | None = None
+    """PEM file of the CA behind the device listener's certificate, where no public CA issued it:
+    it goes into every profile."""
 
     signature_max_age: int = Field(default=86_400, ge=60)
     """Where a signature tells its time: how old it may be; bounds the replay of old ones."""

@@ -30,9 +30,11 @@ RETURNING sha256, serial_number, device_id, revocation_reason
 REVOKE_OLDER = """
 UPDATE certificate SET revoked_at = $3, revocation_reason = 'superseded'
 FROM unnest($1::uuid[], $2::bytea[]) AS news (enrollment_id, kept)
-WHERE certificate.enrollment_id = news.enrollment_id AND revoked_at IS NULL
-  AND sha256 <> news.kept
-RETURNING sha256, serial_number, device_id, revocation_reason
+JOIN certificate AS newer ON newer.sha256 = news.kept
+WHERE certificate.enrollment_id = news.enrollment_id AND certificate.revoked_at IS NULL
+  AND certificate.issued_at < newer.issued_at
+RETURNING certificate.sha256, certificate.serial_number, certificate.device_id,
+          certificate.revocation_reason
 """
 _VIEW = """
 sha256, serial_number, device_id, enrollment_id, not_before, not_after, issued_at, revoked_at,
@@ -132,7 +134,7 @@ async def revoke_all(
 async def revoke_older(
     tx: Connection, kept: Sequence[tuple[UUID, bytes]], now: datetime
 ) -> list[Revoked]:
-    """Revoke every certificate of these enrollments but the one given with each."""
+    """Revoke what these enrollments held before the certificate given with each."""
     rows = await tx.fetch(REVOKE_OLDER, [k[0] for k in kept], [k[1] for k in kept], now)
     return [Revoked(**row) for row in rows]
 

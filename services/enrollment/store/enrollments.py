@@ -14,8 +14,8 @@ from shared.db.pool import Connection
 # A repeat keeps what the enrollment was made with: session, credential, rights, ownership.
 SAVE = """
 INSERT INTO enrollment (enrollment_id, device_id, generation, state, mode, id_kind, udid,
-                        session_id, credential_id, ownership, user_name, access_rights, claimed, reasons,
-                        authenticated_with, authenticated_at)
+                        session_id, credential_id, ownership, user_name, access_rights, claimed,
+                        reasons, authenticated_with, authenticated_at)
 SELECT *, $16::timestamptz
 FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::uuid[], $9::uuid[], $10::text[], $11::text[], $12::int[], $13::jsonb[],
@@ -49,7 +49,7 @@ SELECT e.enrollment_id FROM enrollment AS e
 JOIN unnest($1::uuid[], $2::int[]) AS asked (enrollment_id, generation) USING (enrollment_id)
 WHERE e.generation = asked.generation OR asked.generation = 0
 """
-KEEP_SECRET = "UPDATE enrollment SET bootstrap_token = $2 WHERE enrollment_id = $1"
+ESCROW = "UPDATE enrollment SET bootstrap_token = $2 WHERE enrollment_id = $1"
 BOOTSTRAP_TOKEN = "SELECT bootstrap_token FROM enrollment WHERE enrollment_id = $1"  # noqa: S105
 HAS_TOKENS = """
 SELECT EXISTS (
@@ -181,7 +181,7 @@ async def at_generation(tx: Connection, asked: Sequence[tuple[UUID, int]]) -> se
 
 async def set_bootstrap_token(tx: Connection, enrollment_id: UUID, token: bytes | None) -> None:
     """`token` is encrypted; None deletes."""
-    await tx.execute(KEEP_SECRET, enrollment_id, token)
+    await tx.execute(ESCROW, enrollment_id, token)
 
 
 async def bootstrap_token(tx: Connection, enrollment_id: UUID) -> bytes | None:

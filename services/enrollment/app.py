@@ -1,0 +1,88 @@
+"""enrollment, wired."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.enrollment.authenticating import Authenticating
+from services.enrollment.authorities import Authorities
+from services.enrollment.checkins import CheckIns
+from services.enrollment.consumers import handlers
+from services.enrollment.credentials import Credentials
+from services.enrollment.directory import Directory
+from services.enrollment.escrow import Escrow
+from services.enrollment.handouts import Handouts
+from services.enrollment.housekeeping import Housekeeping
+from services.enrollment.http import api, devices
+from services.enrollment.identity import Identities
+from services.enrollment.issuing import Issuing
+from services.enrollment.jobs import jobs
+from services.enrollment.leaving import Departures
+from services.enrollment.opening import Openings
+from services.enrollment.quarantine import Quarantine
+from services.enrollment.refusals import Refusals
+from services.enrollment.revocations import Revocations
+from services.enrollment.settings import EnrollmentSettings
+from shared.runtime.jobs import Wake
+from shared.runtime.service import Context, Parts, Service
+
+
+@asynccontextmanager
+async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
+    settings, pool, clock = context.settings, context.pool, context.clock
+    departed = Wake()
+    authorities = Authorities(pool, context.cipher, settings, clock)
+    await authorities.refresh()
+    refusals = Refusals(pool, clock)
+    revocations = Revocations(pool, authorities, settings, clock)
+    await revocations.sign_due()
+    departures = Departures(pool, context.internal, clock)
+    identities = Identities(pool, settings, clock)
+    authenticating = Authenticating(pool, context.internal, clock)
+    openings = Openings(pool, context.cipher, context.sealing, clock)
+    check_ins = CheckIns(
+        pool,
+        context.internal,
+        clock,
+        identities=identities,
+        authenticating=authenticating,
+        openings=openings,
+        escrow=Escrow(pool, context.cipher),
+        refusals=refusals,
+        departed=departed,
+    )
+    try:
+        yield Parts(
+            values={
+                devices.CHECK_INS: check_ins,
+                devices.HANDOUTS: Handouts(pool, authorities, refusals, settings, clock),
+                devices.ISSUING: Issuing(pool, authorities, refusals, settings, clock),
+                devices.AUTHORITIES: authorities,
+                devices.REVOCATIONS: revocations,
+                api.CREDENTIALS: Credentials(pool, settings, clock),
+                api.DIRECTORY: Directory(pool, departures, clock),
+                api.QUARANTINE: Quarantine(pool, context.internal, clock),
+            },
+            handlers=handlers(clock, departed),
+            jobs=jobs(
+                settings,
+                departures,
+                revocations,
+                authorities,
+                Housekeeping(pool, settings, clock),
+                departed,
+            ),
+        )
+    finally:
+        for part in (identities, authenticating, openings):
+            await part.close()
+
+
+SERVICE = Service(
+    name="enrollment",
+    summary="Who is managed: credentials, certificates, check-ins, device identity",
+    settings=EnrollmentSettings,
+    build=build,
+    routes=(*devices.ROUTES, *api.ROUTES),
+)

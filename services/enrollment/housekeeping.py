@@ -1,0 +1,36 @@
+"""What is over is forgotten, and what grows is cut in time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from services.enrollment.settings import EnrollmentSettings
+from services.enrollment.store import credentials, sessions
+from shared.db import partitions
+from shared.db.pool import Pool, transaction
+from shared.runtime.clock import Clock
+
+_INBOX_DAYS = 45
+"""Longer than any topic keeps an event (architecture §6)."""
+
+
+class Housekeeping:
+    def __init__(self, pool: Pool, settings: EnrollmentSettings, clock: Clock) -> None:
+        self._pool, self._clock = pool, clock
+        self._kept = timedelta(days=settings.forget_after_days)
+
+    async def forget(self) -> bool:
+        """Drop sessions nobody used and credentials long over; True: there may be more."""
+        before = self._clock.now() - self._kept
+        async with transaction(self._pool) as tx:
+            more = await sessions.forget(tx, before)
+        async with transaction(self._pool) as tx:
+            return await credentials.forget(tx, before) or more
+
+    async def partitions(self) -> None:
+        """Keep the inbox's partitions ahead of time, and drop those that are old."""
+        async with transaction(self._pool) as tx:
+            await partitions.ensure(tx, "inbox")
+            await partitions.drop_before(
+                tx, "inbox", self._clock.now() - timedelta(days=_INBOX_DAYS)
+            )
