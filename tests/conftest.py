@@ -13,9 +13,11 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tools.embedded import testing
+from tools.embedded.cluster import Cluster
 from tools.embedded.home import Home
 from tools.embedded.postgres import Postgres
 
@@ -99,3 +101,18 @@ async def secure_kafka(muster_home: Home) -> AsyncIterator[testing.SecureKafka]:
     """A broker as `make up` runs it: users, rights and topics from the registry."""
     async with testing.secure_kafka(muster_home) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+async def cluster(muster_home: Home) -> AsyncIterator[Cluster]:
+    """All of Muster as on Kubernetes: each service a process, on servers as `make up` runs them."""
+    home = Home.at(muster_home.root / "cluster", cache=muster_home.cache)
+    async with Cluster(home, settings={"MUSTER_LOG_LEVEL": "WARNING"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def people() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session for requests of people; devices may share it."""
+    async with aiohttp.ClientSession() as session:
+        yield session
