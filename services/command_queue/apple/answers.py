@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 
 from services.command_queue.apple.schema import words
+from shared.apple import plist
 from shared.events.commands import ErrorDetail, TargetState
 
 IDLE: Final = "Idle"
@@ -54,7 +53,8 @@ class AnswerError(ValueError):
 class Answer:
     """One status report; `state` is None for Idle and NotNow.
 
-    `text` is the answer's JSON without envelope and secrets, None when nothing is left.
+    `values` is the answer in JSON's types without envelope and secrets, None when nothing is left;
+    `secrets` is JSON text.
     """
 
     status: str
@@ -63,7 +63,7 @@ class Answer:
     state: TargetState | None = None
     reason: str | None = None
     errors: tuple[ErrorDetail, ...] = ()
-    text: bytes | None = None
+    values: dict[str, Any] | None = None
     secrets: bytes | None = None
 
     @property
@@ -92,8 +92,8 @@ def read(body: Mapping[str, Any]) -> Answer:
         state=FINAL.get(status, TargetState.FAILED),
         reason=_reason(status),
         errors=_errors(body.get("ErrorChain")),
-        text=orjson.dumps(_plain(values)) if values else None,
-        secrets=orjson.dumps(_plain(secrets)) if secrets else None,
+        values=plist.to_json(values) if values else None,
+        secrets=orjson.dumps(plist.to_json(secrets)) if secrets else None,
     )
 
 
@@ -151,16 +151,3 @@ def _split(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         else:
             values[key] = value
     return values, secrets
-
-
-def _plain(value: Any) -> Any:
-    """JSON of a parsed plist: bytes as {"$data": BASE64}, dates as ISO text."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return {"$data": base64.b64encode(value).decode("ascii")}
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return value

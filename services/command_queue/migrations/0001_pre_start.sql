@@ -25,9 +25,7 @@ CREATE TABLE enrollment (
     mode text NOT NULL DEFAULT 'device',
     supervised boolean,
     access_rights integer,
-    udid text,
-    -- What a fence demanded and device-state has not shown yet: older news changes nothing here.
-    fenced text
+    udid text
 ) WITH (fillfactor = 80);
 CREATE INDEX enrollment_device ON enrollment (device_id);
 -- Only asked for a certificate that nobody is pinned to: whose name does it use?
@@ -66,7 +64,9 @@ CREATE TABLE fence (
     generation integer NOT NULL,
     state text NOT NULL,
     ordinal bigint NOT NULL DEFAULT nextval('ordinal'),
-    fenced_at timestamptz NOT NULL
+    fenced_at timestamptz NOT NULL,
+    -- device-state has caught up with it: until then, what it says of the enrollment is old.
+    shown boolean NOT NULL DEFAULT false
 );
 CREATE INDEX fence_device ON fence (device_id);
 
@@ -109,6 +109,9 @@ CREATE TABLE command (
     ended_at timestamptz,
     ended_by text,
     end_reason text,
+    -- What asked for it: goes on into every event about it.
+    correlation_id text,
+    traceparent text,
     -- When the sweeper looks at it next; null: nothing of it is open any more.
     sweep_at timestamptz,
     UNIQUE (actor, idempotency_key)

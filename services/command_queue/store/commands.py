@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,16 +14,17 @@ ADD = """
 INSERT INTO command (
     command_id, kind, request_type, section, command_class, body, secret, summary,
     profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
-    target_count, created_at, expires_at, sweep_at
+    target_count, created_at, expires_at, correlation_id, traceparent, sweep_at
 )
 SELECT *, expires_at FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bool[],
     $8::jsonb[], $9::text[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
-    $15::text[], $16::smallint[], $17::int[], $18::timestamptz[], $19::timestamptz[]
+    $15::text[], $16::smallint[], $17::int[], $18::timestamptz[], $19::timestamptz[], $20::text[],
+    $21::text[]
 ) AS asked (
     command_id, kind, request_type, section, command_class, body, secret, summary,
     profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
-    target_count, created_at, expires_at
+    target_count, created_at, expires_at, correlation_id, traceparent
 )
 ON CONFLICT (actor, idempotency_key) DO NOTHING
 RETURNING command_id, ordinal
@@ -128,13 +129,20 @@ WHERE command_id IN (
 RETURNING command_id
 """
 DUE = """
-SELECT command_id, state, ended_by, end_reason, expires_at FROM command
-WHERE sweep_at <= $1 ORDER BY sweep_at LIMIT $2
+SELECT command_id, state, end_reason, expires_at FROM command
+WHERE sweep_at <= $1 AND state IN ('cancelled', 'expired') ORDER BY sweep_at LIMIT $2
 """
-LOOK_AGAIN = """
-UPDATE command AS c SET sweep_at = told.sweep_at
-FROM unnest($1::uuid[], $2::timestamptz[]) AS told (command_id, sweep_at)
-WHERE c.command_id = told.command_id
+# Only answers are awaited: come back when they are overdue.
+POSTPONE = """
+UPDATE command AS c SET sweep_at = c.expires_at + $3::interval
+WHERE c.command_id = ANY($1::uuid[]) AND c.expires_at + $3::interval > $2
+  AND NOT EXISTS (SELECT FROM target AS t WHERE t.command_id = c.command_id)
+  AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.command_id = c.command_id)
+  AND NOT EXISTS (
+      SELECT FROM pending AS p
+      WHERE p.command_id = c.command_id AND p.state <> 'cancel_requested'
+        AND NOT (p.state = 'sent' AND c.state = 'expired')
+  )
 """
 FORGET = """
 DELETE FROM command WHERE command_id IN (
@@ -168,6 +176,8 @@ class New:
     target_count: int
     created_at: datetime
     expires_at: datetime
+    correlation_id: str | None
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +202,6 @@ class Due:
 
     command_id: UUID
     state: str
-    ended_by: str | None
     end_reason: str | None
     expires_at: datetime
 
@@ -269,9 +278,11 @@ async def due(tx: Connection, now: datetime, limit: int) -> list[Due]:
     return [Due(**row) for row in await tx.fetch(DUE, now, limit)]
 
 
-async def look_again(tx: Connection, at: Mapping[UUID, datetime]) -> None:
-    """Set when the sweeper comes back to each command."""
-    await tx.execute(LOOK_AGAIN, list(at), list(at.values()))
+async def postpone(
+    tx: Connection, due: Collection[UUID], now: datetime, patience: timedelta
+) -> None:
+    """Have the sweeper come back later to commands of which only answers are awaited."""
+    await tx.execute(POSTPONE, list(due), now, patience)
 
 
 async def forget(tx: Connection, before: datetime, limit: int) -> int:

@@ -27,7 +27,7 @@ RETURNING device.device_id
 """
 
 ENROLLMENTS = """
-SELECT enrollment_id, device_id, generation, state, fenced FROM enrollment
+SELECT enrollment_id, device_id, generation, state FROM enrollment
 WHERE device_id = ANY($1::uuid[])
 """
 DROP_ENROLLMENTS = "DELETE FROM enrollment WHERE enrollment_id = ANY($1::uuid[])"
@@ -41,7 +41,7 @@ SELECT * FROM unnest(
 ON CONFLICT (enrollment_id) DO UPDATE SET
     device_id = excluded.device_id, generation = excluded.generation, state = excluded.state,
     mode = excluded.mode, supervised = excluded.supervised,
-    access_rights = excluded.access_rights, udid = excluded.udid, fenced = NULL
+    access_rights = excluded.access_rights, udid = excluded.udid
 """
 
 DROP_CHANNELS = """
@@ -105,6 +105,10 @@ SELECT d.device_id FROM device AS d JOIN enrollment AS e ON e.enrollment_id = d.
 WHERE d.known AND e.state = 'enrolled' ORDER BY d.device_id
 """
 
+DEVICES_OF_CHANNELS = """
+SELECT channel_id, device_id FROM channel WHERE channel_id = ANY($1::uuid[])
+"""
+
 PUBLISH = """
 INSERT INTO authority (authority, sequence, certificates)
 SELECT told.authority, told.sequence,
@@ -158,13 +162,12 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An enrollment as the projection has it; `fenced` is a fence not yet shown by an event."""
+    """An enrollment as the projection has it."""
 
     enrollment_id: UUID
     device_id: UUID
     generation: int
     state: str
-    fenced: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +268,12 @@ async def to_wake(tx: Connection, channels: Collection[UUID]) -> list[Wake]:
 async def enrolled(tx: Connection) -> list[UUID]:
     """Return every device that takes commands now, sorted."""
     return [row["device_id"] for row in await tx.fetch(ENROLLED)]
+
+
+async def devices_of_channels(tx: Connection, channels: Collection[UUID]) -> dict[UUID, UUID]:
+    """Return the device of each channel that is known."""
+    rows = await tx.fetch(DEVICES_OF_CHANNELS, list(channels))
+    return {row["channel_id"]: row["device_id"] for row in rows}
 
 
 async def publish(tx: Connection, told: Sequence[tuple[str, int, list[str]]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ INSERT INTO fence (enrollment_id, device_id, generation, state, fenced_at)
 SELECT *, $5 FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[])
 ON CONFLICT (enrollment_id) DO UPDATE SET
     device_id = excluded.device_id, generation = excluded.generation, state = excluded.state,
-    ordinal = nextval('ordinal'), fenced_at = excluded.fenced_at
+    ordinal = nextval('ordinal'), fenced_at = excluded.fenced_at, shown = false
 WHERE fence.generation < excluded.generation
    OR fence.generation = excluded.generation AND fence.state <> excluded.state
 RETURNING enrollment_id
@@ -24,20 +24,24 @@ RETURNING enrollment_id
 
 # The projection obeys at once, also one that has not heard of the enrollment yet.
 OBEY = """
-INSERT INTO enrollment AS e (enrollment_id, device_id, generation, state, fenced)
+INSERT INTO enrollment (enrollment_id, device_id, generation, state)
 SELECT enrollment_id, device_id, generation,
        CASE state WHEN 'reauthenticated' THEN 'pending' WHEN 'quarantined' THEN 'quarantined'
-                  ELSE 'ended' END,
-       state
+                  ELSE 'ended' END
 FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[])
      AS told (enrollment_id, device_id, generation, state)
 ON CONFLICT (enrollment_id) DO UPDATE SET
-    generation = excluded.generation, state = excluded.state, fenced = excluded.fenced
-WHERE e.generation < excluded.generation
-   OR e.generation = excluded.generation AND excluded.fenced <> 'reauthenticated'
+    generation = excluded.generation, state = excluded.state
+WHERE enrollment.generation < excluded.generation
+   OR enrollment.generation = excluded.generation AND excluded.state <> 'pending'
 """
 
-OF_DEVICES = "SELECT enrollment_id, ordinal, generation, state FROM fence WHERE device_id = ANY($1)"
+OF_DEVICES = """
+SELECT enrollment_id, ordinal, generation, state, shown, fenced_at FROM fence
+WHERE device_id = ANY($1)
+"""
+SHOW = "UPDATE fence SET shown = true WHERE enrollment_id = ANY($1::uuid[]) AND NOT shown"
+TAKE_DOWN = "DELETE FROM fence WHERE enrollment_id = ANY($1::uuid[])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +56,25 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A fence that stands; commands with a lower ordinal were asked for before it."""
+    """A fence that was raised; commands with a lower ordinal were asked for before it.
+
+    `shown`: device-state events have caught up with it.
+    """
 
     enrollment_id: UUID
     ordinal: int
     generation: int
     state: str
+    shown: bool
+    fenced_at: datetime
 
 
 async def raise_up(tx: Connection, fences: Sequence[Fence], now: datetime) -> set[UUID]:
     """Record fences, one an enrollment; return the enrollments for which that was news."""
-    columns = _columns(fences)
-    news = {row["enrollment_id"] for row in await tx.fetch(RAISE, *columns, now)}
-    await tx.execute(OBEY, *columns)
+    rows = await tx.fetch(RAISE, *_columns(fences), now)
+    news = {row["enrollment_id"] for row in rows}
+    if news:
+        await tx.execute(OBEY, *_columns([one for one in fences if one.enrollment_id in news]))
     return news
 
 
@@ -72,6 +82,16 @@ async def of_devices(tx: Connection, devices: Sequence[UUID]) -> dict[UUID, Rais
     """Return the fences of these devices' enrollments, by enrollment."""
     rows = await tx.fetch(OF_DEVICES, devices)
     return {row["enrollment_id"]: Raised(**row) for row in rows}
+
+
+async def show(tx: Connection, enrollments: Collection[UUID]) -> None:
+    """Note that device-state has caught up with these enrollments' fences."""
+    await tx.execute(SHOW, list(enrollments))
+
+
+async def take_down(tx: Connection, enrollments: Collection[UUID]) -> None:
+    """Forget fences whose reason never came to pass."""
+    await tx.execute(TAKE_DOWN, list(enrollments))
 
 
 def _columns(fences: Sequence[Fence]) -> list[list[Any]]:

@@ -20,14 +20,6 @@ STANDING = """
 SELECT freeze_id, command_class, before, actor, reason, created_at FROM freeze
 WHERE lifted_at IS NULL ORDER BY freeze_id
 """
-# A channel each, as push_notifier wakes it: what waited behind the freeze may be handed out now.
-THAWED = """
-SELECT DISTINCT ON (p.channel_id) p.channel_id, p.command_id, p.device_id, p.queued_at, c.kind
-FROM pending AS p JOIN command AS c ON c.command_id = p.command_id
-WHERE p.state = 'queued' AND c.state = 'active'
-  AND ($1::text IS NULL OR c.command_class = $1) AND ($2::uuid IS NULL OR p.channel_id > $2)
-ORDER BY p.channel_id, p.priority DESC, p.seq LIMIT $3
-"""
 
 
 async def add(

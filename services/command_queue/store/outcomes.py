@@ -37,7 +37,8 @@ WITH told AS (
 )
 SELECT gone.channel_id, gone.command_id, gone.device_id, gone.enrollment_id, gone.generation,
        gone.state, gone.reason, gone.deliveries, gone.queued_at,
-       c.kind, c.request_type, c.section, c.actor, c.profile_identifier
+       c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
+       c.traceparent
 FROM gone JOIN command AS c ON c.command_id = gone.command_id
 """
 
@@ -58,7 +59,8 @@ WITH filed AS (
     RETURNING command_id, channel_id, device_id, enrollment_id, generation, state, reason,
               deliveries, queued_at
 )
-SELECT filed.*, c.kind, c.request_type, c.section, c.actor, c.profile_identifier
+SELECT filed.*, c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
+       c.traceparent
 FROM filed JOIN command AS c ON c.command_id = filed.command_id
 """
 
@@ -122,6 +124,8 @@ class Settled:
     section: str | None
     actor: str
     profile_identifier: str | None
+    correlation_id: str | None
+    traceparent: str | None
 
 
 async def settle(

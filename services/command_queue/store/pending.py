@@ -69,6 +69,13 @@ WHERE channel_id = ANY($1::uuid[]) AND state = 'deferred' AND NOT push_wanted
 RETURNING channel_id, command_id, device_id
 """
 
+DEFERRED_AMONG = """
+SELECT p.channel_id, p.command_id
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (channel_id, command_id)
+JOIN pending AS p ON p.channel_id = asked.channel_id AND p.command_id = asked.command_id
+WHERE p.state = 'deferred'
+"""
+
 WITH_WORK = """
 SELECT asked.channel_id FROM unnest($1::uuid[]) AS asked (channel_id)
 WHERE EXISTS (
@@ -195,6 +202,14 @@ async def defer(tx: Connection, refused: Sequence[tuple[UUID, UUID]]) -> list[Ke
 async def want_push(tx: Connection, channels: Collection[UUID]) -> list[Key]:
     """Note that these channels' deferred commands need a push; return those not noted before."""
     return [Key(**row) for row in await tx.fetch(WANT_PUSH, list(channels))]
+
+
+async def deferred_among(
+    tx: Connection, targets: Sequence[tuple[UUID, UUID]]
+) -> set[tuple[UUID, UUID]]:
+    """Return which (channel, command) pairs are deferred already."""
+    rows = await tx.fetch(DEFERRED_AMONG, [one[0] for one in targets], [one[1] for one in targets])
+    return {(row["channel_id"], row["command_id"]) for row in rows}
 
 
 async def with_work(tx: Connection, channels: Collection[UUID]) -> set[UUID]:

@@ -19,7 +19,8 @@ VALUES ($1, $2, $3, $4, $5, $6)
 # Oldest first, so that a large command does not overtake what was asked before it.
 NEXT = """
 SELECT t.command_id, t.chunk, t.ordinal, t.device_ids, t.channel_ids, t.bodies,
-       c.kind, c.request_type, c.state, c.priority, c.created_at, c.end_reason
+       c.kind, c.request_type, c.state, c.priority, c.created_at, c.end_reason,
+       c.correlation_id, c.traceparent
 FROM target AS t JOIN command AS c ON c.command_id = t.command_id
 ORDER BY t.ordinal, t.chunk LIMIT $1
 """
@@ -38,7 +39,8 @@ ON CONFLICT DO NOTHING
 """
 _WAITING: Final = """
 SELECT w.command_id, w.device_id, w.channel_id, w.body, w.until, c.ordinal, c.kind,
-       c.request_type, c.state, c.priority, c.created_at, c.end_reason
+       c.request_type, c.state, c.priority, c.created_at, c.end_reason, c.correlation_id,
+       c.traceparent
 FROM waiting AS w JOIN command AS c ON c.command_id = w.command_id
 """
 WAITING_FOR = f"{_WAITING} WHERE w.device_id = ANY($1::uuid[]) ORDER BY c.ordinal"
@@ -61,7 +63,7 @@ class Chunk:
     chunk: int
     device_ids: list[UUID]
     channel_ids: list[UUID] | None
-    bodies: list[bytes] | None
+    bodies: list[bytes | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Wanted:
     priority: int
     created_at: datetime
     end_reason: str | None
+    correlation_id: str | None
+    traceparent: str | None
     device_id: UUID
     channel_id: UUID | None
     body: bytes | None
@@ -136,6 +140,8 @@ async def read_next(tx: Connection, limit: int) -> Taken:
                 row["priority"],
                 row["created_at"],
                 row["end_reason"],
+                row["correlation_id"],
+                row["traceparent"],
                 *target,
             )
             for target in zip(devices, channels, bodies, strict=True)

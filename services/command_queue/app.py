@@ -1,0 +1,64 @@
+"""command_queue, wired."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from services.command_queue.connect import Connect
+from services.command_queue.consumers import handlers
+from services.command_queue.control import Control
+from services.command_queue.delivery import Delivery
+from services.command_queue.fencing import Fencing
+from services.command_queue.http import api, devices, internal
+from services.command_queue.identity import Identity
+from services.command_queue.intake import Intake
+from services.command_queue.jobs import jobs
+from services.command_queue.presence import Presence
+from services.command_queue.reading import Reading
+from services.command_queue.requests import Requests
+from services.command_queue.settings import CommandQueueSettings
+from shared.runtime.jobs import Wake
+from shared.runtime.service import Context, Parts, Service
+
+
+@contextlib.asynccontextmanager
+async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
+    settings, pool, clock = context.settings, context.pool, context.clock
+    expand, sweep = Wake(), Wake()
+    requests = Requests(context.cipher, settings)
+    identity = Identity(pool, clock, settings)
+    delivery = Delivery(pool, clock, context.cipher, context.sealing.keyring, settings)
+    fencing = Fencing(pool, clock, settings)
+    presence = Presence(pool, clock)
+    seen = asyncio.create_task(presence.run(settings.seen_flush_seconds), name="presence")
+    try:
+        yield Parts(
+            values={
+                devices.CONNECT: Connect(pool, identity, delivery, presence, settings.large_bodies),
+                internal.FENCING: fencing,
+                api.INTAKE: Intake(pool, clock, requests, expand),
+                api.CONTROL: Control(pool, clock),
+                api.READING: Reading(pool),
+                api.SWEEP: sweep,
+            },
+            handlers=handlers(requests, clock),
+            jobs=jobs(settings, pool, clock, expand, sweep),
+        )
+    finally:
+        seen.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await seen
+        await identity.close()
+        await delivery.close()
+        await fencing.close()
+
+
+SERVICE = Service(
+    name="command_queue",
+    summary="Every command to a device, from request to proven outcome",
+    settings=CommandQueueSettings,
+    build=build,
+    routes=[*devices.ROUTES, *api.ROUTES, *internal.ROUTES],
+)

@@ -1,0 +1,18 @@
+"""Which events command_queue listens to."""
+
+from __future__ import annotations
+
+from services.command_queue import asking, devices
+from services.command_queue.requests import Requests
+from shared.bus.handlers import Handlers
+from shared.events.commands import CommandRequested
+from shared.events.device_state import AuthorityPublished, DeviceState
+from shared.runtime.clock import Clock
+
+
+def handlers(requests: Requests, clock: Clock) -> Handlers:
+    return {
+        DeviceState: devices.handler(clock),
+        AuthorityPublished: devices.publish,
+        CommandRequested: asking.handler(requests, clock),
+    }

@@ -1,0 +1,110 @@
+"""Taking back and stopping: cancels and freezes act at once, whatever is in progress.
+
+Each takes the claims' lock exclusively, writes its row and answers. A claim that began before has
+committed by then; one that begins later reads the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.command_queue import metrics
+from services.command_queue.errors import NotFound
+from services.command_queue.store import commands, freezes, pending
+from shared.bus import outbox
+from shared.db.pool import Pool, Record, transaction
+from shared.events import uuid7
+from shared.events.audit import AuditRecorded
+from shared.events.commands import CommandCancelled, CommandClass
+from shared.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who changes something, by which permission, and why; for the audit."""
+
+    actor: str
+    permission: str
+    reason: str | None
+    source: str | None = None
+
+
+class Control:
+    """What stops commands."""
+
+    def __init__(self, pool: Pool, clock: Clock) -> None:
+        self._pool, self._clock = pool, clock
+
+    async def cancel(self, command_id: UUID, by: By) -> bool:
+        """Take a command back; False when it had ended before. Raises NotFound.
+
+        Queued, deferred and held targets become `cancelled`, those that are out
+        `cancel_requested`: the sweeper writes that down, but from now on none is handed out.
+        """
+        async with transaction(self._pool) as tx:
+            await pending.stop_claims(tx)
+            if await commands.get(tx, command_id) is None:
+                raise NotFound("command")
+            now = self._clock.now()
+            if not await commands.cancel(tx, command_id, now, by.actor, by.reason):
+                return False
+            await outbox.emit(
+                tx,
+                [
+                    CommandCancelled(command_id=command_id, actor=by.actor, reason=by.reason),
+                    audited(by, "command.cancel", str(command_id)),
+                ],
+            )
+        return True
+
+    async def freeze(
+        self, command_class: CommandClass | None, before: datetime | None, by: By
+    ) -> UUID:
+        """Hand out no command of a class (None: any) asked for before an instant (None: ever)."""
+        now = self._clock.now()
+        freeze_id = uuid7(now)
+        async with transaction(self._pool) as tx:
+            await pending.stop_claims(tx)
+            await freezes.add(tx, freeze_id, command_class, before, by.actor, by.reason or "", now)
+            after = {"command_class": command_class, "before": before and before.isoformat()}
+            await outbox.emit(tx, [audited(by, "guard.freeze", str(freeze_id), after=after)])
+        metrics.FROZEN.labels("begun").inc()
+        return freeze_id
+
+    async def lift(self, freeze_id: UUID, by: By) -> bool:
+        """End a freeze; False when it had ended before. Raises NotFound.
+
+        Devices come for what waited when they are woken again, or by themselves.
+        """
+        async with transaction(self._pool) as tx:
+            if not await freezes.exists(tx, freeze_id):
+                raise NotFound("freeze")
+            if not await freezes.lift(tx, freeze_id, self._clock.now(), by.actor):
+                return False
+            await outbox.emit(tx, [audited(by, "guard.unfreeze", str(freeze_id))])
+        metrics.FROZEN.labels("lifted").inc()
+        return True
+
+    async def standing(self) -> Sequence[Record]:
+        """Return the freezes in force."""
+        async with transaction(self._pool) as tx:
+            return await freezes.standing(tx)
+
+
+def audited(
+    by: By, action: str, target: str, *, after: Mapping[str, Any] | None = None
+) -> AuditRecorded:
+    return AuditRecorded(
+        audit_id=uuid7(),
+        actor=by.actor,
+        permission=by.permission,
+        action=action,
+        target=target,
+        after=None if after is None else dict(after),
+        reason=by.reason,
+        source=by.source,
+    )

@@ -1,0 +1,355 @@
+"""The heart: answers end commands, and the next ones are handed out, a batch a transaction.
+
+Locks come first and sorted; claims run under a shared advisory lock that freeze, cancel and fence
+take exclusively (architecture §3).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from services.command_queue import metrics, settling
+from services.command_queue.apple import wire
+from services.command_queue.apple.answers import NOT_NOW, Answer
+from services.command_queue.settings import CommandQueueSettings
+from services.command_queue.settling import Told
+from services.command_queue.store import outcomes, pending
+from services.command_queue.store.outcomes import End
+from services.command_queue.store.pending import Claimed
+from shared.apple import plist
+from shared.bus import outbox
+from shared.db.batcher import Batcher
+from shared.db.locks import lock_devices
+from shared.db.pool import Connection, Pool, is_data_error
+from shared.events import Event
+from shared.events.commands import (
+    AnswerUnexpected,
+    CommandDeferred,
+    CommandFinished,
+    TargetState,
+)
+from shared.runtime.clock import Clock
+from shared.sealed import Keyring, LocalCipher, SealError
+
+# A target whose command was handed out at least once and has no outcome.
+OUT: Final = ("sent", "deferred", "cancel_requested")
+UNLOCK_PURPOSE: Final = "unlock-token"
+_KEPT_ANSWER: Final = 64 * 1024
+_POISON_LIMIT: Final = 2
+_POISONERS: Final = 10_000
+# Commands that fail on our side while they are handed out, one after the other.
+_UNDELIVERABLE: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a device said, and that it may be given something now.
+
+    `spoilt` says why its body could not be read: then what it was handed fails, and it is given
+    nothing. `channel_id` is None where the unreadable body did not tell the channel.
+    """
+
+    device_id: UUID
+    enrollment_id: UUID
+    channel_id: UUID | None
+    answer: Answer | None = None
+    spoilt: str | None = None
+
+
+@dataclass(slots=True)
+class _Work:
+    """One batch in progress."""
+
+    now: datetime
+    events: list[Event] = field(default_factory=list)
+    given: dict[UUID, bytes] = field(default_factory=dict)
+
+
+class Delivery:
+    """Serves channels in batches; safe in any number of processes."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock,
+        cipher: LocalCipher,
+        keyring: Keyring,
+        settings: CommandQueueSettings,
+    ) -> None:
+        self._clock, self._cipher, self._keyring = clock, cipher, keyring
+        self._batched: Batcher[Turn, bytes] = Batcher(
+            "command_queue_turns",
+            pool,
+            self._flush,
+            key=_device,
+            lock=_lock,
+            max_batch=settings.max_batch,
+            max_waiting=settings.max_waiting,
+            parallel=2,
+        )
+        self._single: Batcher[Turn, bytes] = Batcher(
+            "command_queue_turns_alone",
+            pool,
+            self._flush,
+            key=_device,
+            lock=_lock,
+            max_batch=1,
+            max_waiting=settings.max_waiting,
+        )
+        self._poison: Counter[UUID] = Counter()
+
+    async def close(self) -> None:
+        await self._batched.close()
+        await self._single.close()
+
+    async def take(self, turn: Turn) -> bytes:
+        """Return the document to hand out, empty when there is none; all of it is committed.
+
+        Raises Overloaded. An answer that the database refuses ends its command as failed.
+        """
+        alone = self._poison[turn.enrollment_id] >= _POISON_LIMIT
+        batcher = self._single if alone else self._batched
+        try:
+            return await batcher.put(turn)
+        except Exception as error:
+            if turn.spoilt is not None or not is_data_error(error):
+                raise
+        # Who does this twice keeps the others waiting no more: served alone from then on.
+        if len(self._poison) >= _POISONERS:
+            self._poison.clear()
+        self._poison[turn.enrollment_id] += 1
+        metrics.MALFORMED.labels("not storable").inc()
+        return await self._single.put(
+            Turn(
+                turn.device_id,
+                turn.enrollment_id,
+                turn.channel_id,
+                spoilt="the answer cannot be stored",
+            )
+        )
+
+    async def _flush(self, tx: Connection, turns: Sequence[Turn]) -> Sequence[bytes]:
+        work = _Work(self._clock.now())
+        await _end_spoilt(tx, turns, work)
+        answered = await self._end_answered(tx, turns, work)
+        await _defer(tx, turns, answered, work)
+        await self._hand_out(tx, turns, work)
+        if work.events:
+            await outbox.emit(tx, work.events)
+        return [work.given.get(turn.channel_id, b"") if turn.channel_id else b"" for turn in turns]
+
+    async def _end_answered(self, tx: Connection, turns: Sequence[Turn], work: _Work) -> set[UUID]:
+        """End what was answered; return the channels that answered something of theirs."""
+        ends: list[End] = []
+        told: dict[tuple[UUID, UUID], Told] = {}
+        for turn in turns:
+            answer = turn.answer
+            if answer and answer.state and answer.command_id and turn.channel_id:
+                text = orjson.dumps(answer.values).decode() if answer.values else None
+                key = (turn.channel_id, answer.command_id)
+                told[key] = Told(answer.errors, answer.values, text)
+                ends.append(self._end(turn.channel_id, answer.command_id, answer, text))
+        if not ends:
+            return set()
+        settled = await outcomes.settle(tx, ends, work.now, out_of=OUT)
+        channels = {one.channel_id for one in settled}
+        busy = await pending.with_work(tx, channels)
+        work.events += settling.tell(settled, work.now, busy=busy, told=told)
+        profiles = [
+            (one.profile_identifier, one.command_id)
+            for one in settled
+            if one.profile_identifier and one.state == TargetState.ACKNOWLEDGED
+        ]
+        if profiles:
+            await outcomes.profiles_installed(tx, profiles)
+        done = {(one.channel_id, one.command_id) for one in settled}
+        await _note_unexpected(tx, [turn for turn in turns if not _is_in(turn, done)], work)
+        return channels
+
+    def _end(self, channel_id: UUID, command_id: UUID, answer: Answer, text: str | None) -> End:
+        secrets = None
+        if answer.secrets is not None:
+            secrets = self._cipher.encrypt(
+                answer.secrets, table="outcome", column="secrets", row=f"{command_id}:{channel_id}"
+            )
+        errors = [error.model_dump() for error in answer.errors]
+        return End(
+            channel_id,
+            command_id,
+            str(answer.state),
+            answer.reason,
+            orjson.dumps(errors).decode() if errors else None,
+            text if text is not None and len(text) <= _KEPT_ANSWER else None,
+            None if text is None else len(text),
+            secrets,
+        )
+
+    async def _hand_out(self, tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
+        """Give every channel its next command; one that fails on our side ends, and the next goes.
+
+        What was deferred goes out again on Idle only: never in circles on one connection
+        (apple.md §1.3 rule 4; on the next connection the device is asked again).
+        """
+        wanted = [
+            (turn.channel_id, turn.answer is None or turn.answer.idle)
+            for turn in turns
+            if turn.channel_id is not None and turn.spoilt is None
+        ]
+        for _ in range(_UNDELIVERABLE):
+            if not wanted:
+                return
+            claimed = await pending.claim(tx, wanted, work.now)
+            failed = [end for one in claimed.values() if (end := self._give(one, work))]
+            if not failed:
+                return
+            work.events += await settling.settle(tx, failed, work.now, out_of=OUT)
+            again = {end.channel_id for end in failed}
+            wanted = [one for one in wanted if one[0] in again]
+
+    def _give(self, claimed: Claimed, work: _Work) -> End | None:
+        """Render what was claimed; return how it ends when that cannot be done."""
+        try:
+            document = self.render(claimed)
+        except (SealError, plist.PlistError, LookupError) as error:
+            why = str(error) if isinstance(error, LookupError) else "cannot be decrypted"
+            return End(claimed.channel_id, claimed.command_id, TargetState.FAILED, why)
+        work.given[claimed.channel_id] = document
+        metrics.HANDED_OUT.labels(claimed.kind).inc()
+        if claimed.deliveries > 1:
+            metrics.REPEATED.labels(claimed.kind).inc()
+        return None
+
+    def render(self, claimed: Claimed) -> bytes:
+        """Return the document for one device; raises SealError, PlistError and LookupError."""
+        body = claimed.body
+        if claimed.secret:
+            body = self._cipher.decrypt(
+                body, table="command", column="body", row=str(claimed.command_id)
+            )
+        if claimed.request_type != "ClearPasscode":
+            return body
+        if claimed.unlock_token is None:
+            raise LookupError("no unlock token is known of this device")
+        token = self._keyring.open(
+            claimed.unlock_token, purpose=UNLOCK_PURPOSE, device_id=claimed.device_id
+        )
+        return wire.with_unlock_token(body, token)
+
+
+async def _lock(tx: Connection, devices: Sequence[UUID]) -> None:
+    await pending.share_claims(tx)
+    await lock_devices(tx, devices)
+
+
+def _device(turn: Turn) -> UUID:
+    return turn.device_id
+
+
+def _is_in(turn: Turn, done: Collection[tuple[UUID, UUID]]) -> bool:
+    """Whether a turn answered one of these; a turn that ends nothing counts as one that did."""
+    answer = turn.answer
+    if answer is None or answer.state is None or turn.channel_id is None:
+        return True
+    return answer.command_id is not None and (turn.channel_id, answer.command_id) in done
+
+
+async def _end_spoilt(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
+    """End what was handed to devices whose answer cannot be read: it would come again for ever."""
+    spoilt = {turn.enrollment_id: turn.spoilt for turn in turns if turn.spoilt is not None}
+    if not spoilt:
+        return
+    doubted = await pending.in_doubt(tx, list(spoilt))
+    ends = [
+        End(channel_id, command_id, TargetState.FAILED, spoilt[enrollment_id])
+        for enrollment_id, (channel_id, command_id) in doubted.items()
+    ]
+    work.events += await settling.settle(tx, ends, work.now, out_of=OUT)
+
+
+async def _defer(
+    tx: Connection, turns: Sequence[Turn], answered: Collection[UUID], work: _Work
+) -> None:
+    """Note NotNow, and which deferred commands will not be asked for again without a push."""
+    refused = [
+        (turn.channel_id, turn.answer.command_id, turn)
+        for turn in turns
+        if turn.channel_id and turn.answer and turn.answer.status == NOT_NOW
+        if turn.answer.command_id
+    ]
+    strangers = [turn for turn in turns if _is_nameless_not_now(turn)]
+    if refused:
+        pairs = [(channel, command) for channel, command, _ in refused]
+        deferred = await pending.defer(tx, pairs)
+        work.events += [_deferred(one, push_wanted=False) for one in deferred]
+        known = {(one.channel_id, one.command_id) for one in deferred}
+        # It was cancelled while it was out, and the device has not begun: that settles it.
+        ends = [
+            End(channel, command, TargetState.CANCELLED, "the device had not begun")
+            for channel, command in pairs
+            if (channel, command) not in known
+        ]
+        ended = await settling.settle(tx, ends, work.now, out_of=("cancel_requested",))
+        work.events += ended
+        known |= {
+            (event.channel_id, event.command_id)
+            for event in ended
+            if isinstance(event, CommandFinished) and event.channel_id
+        }
+        strangers += [turn for channel, command, turn in refused if (channel, command) not in known]
+    if strangers:
+        await _note_unexpected(tx, strangers, work)
+    if answered:
+        wanted = await pending.want_push(tx, answered)
+        work.events += [_deferred(one, push_wanted=True) for one in wanted]
+
+
+def _is_nameless_not_now(turn: Turn) -> bool:
+    answer = turn.answer
+    return answer is not None and answer.status == NOT_NOW and answer.command_id is None
+
+
+def _deferred(key: pending.Key, *, push_wanted: bool) -> CommandDeferred:
+    return CommandDeferred(
+        device_id=key.device_id,
+        channel_id=key.channel_id,
+        command_id=key.command_id,
+        push_wanted=push_wanted,
+    )
+
+
+async def _note_unexpected(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
+    """Tell apart a repeat, a late word on what is settled otherwise, and what was never asked."""
+    keys = [
+        (turn.channel_id, turn.answer.command_id)
+        for turn in turns
+        if turn.channel_id and turn.answer and turn.answer.command_id
+    ]
+    settled = await outcomes.find(tx, keys) if keys else {}
+    still_open = await pending.deferred_among(tx, keys) if keys else set()
+    for turn in turns:
+        answer = turn.answer
+        if answer is None or turn.channel_id is None:
+            continue
+        key = (turn.channel_id, answer.command_id) if answer.command_id else None
+        state = settled.get(key) if key else None
+        if (state is not None and state == answer.state) or key in still_open:
+            metrics.DUPLICATES.inc()
+            continue
+        why = "never asked" if state is None else f"settled as {state}"
+        metrics.UNEXPECTED.labels(why).inc()
+        work.events.append(
+            AnswerUnexpected(
+                device_id=turn.device_id,
+                channel_id=turn.channel_id,
+                command_uuid=answer.command_uuid,
+                status=answer.status,
+                why=why,
+            )
+        )

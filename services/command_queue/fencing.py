@@ -1,0 +1,103 @@
+"""Fences: what enrollment demands before it answers a device whose identity changes.
+
+After our answer nothing of an earlier generation (of any, unless the device re-authenticates) is
+handed out, whatever the projection says: it may be behind (architecture §4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from services.command_queue import metrics, settling
+from services.command_queue.settings import CommandQueueSettings
+from services.command_queue.store import devices, fences, pending
+from services.command_queue.store.fences import Fence
+from services.command_queue.store.outcomes import End
+from services.command_queue.store.pending import Open
+from shared.bus import outbox
+from shared.db.batcher import Batcher
+from shared.db.locks import lock_devices
+from shared.db.pool import Connection, Pool
+from shared.events import Event
+from shared.events.commands import TargetState
+from shared.runtime.clock import Clock
+
+ALL: Final = ("held", "queued", "sent", "deferred", "cancel_requested")
+_OUT: Final = ("sent", "cancel_requested")
+
+
+class Fencing:
+    """Raises fences, many of them under one exclusive lock."""
+
+    def __init__(self, pool: Pool, clock: Clock, settings: CommandQueueSettings) -> None:
+        self._clock = clock
+        self._batcher: Batcher[Fence, None] = Batcher(
+            "command_queue_fences",
+            pool,
+            self._flush,
+            key=lambda fence: fence.device_id,
+            lock=_lock,
+            max_waiting=settings.max_waiting,
+        )
+
+    async def close(self) -> None:
+        await self._batcher.close()
+
+    async def raise_up(self, fence: Fence) -> None:
+        """Return once the fence stands; the same fence again changes nothing."""
+        await self._batcher.put(fence)
+        metrics.FENCES.labels(fence.state).inc()
+
+    async def _flush(self, tx: Connection, raised: Sequence[Fence]) -> Sequence[None]:
+        await fences.raise_up(tx, raised, self._clock.now())
+        by_enrollment = {fence.enrollment_id: fence for fence in raised}
+        events = await end_outdated(
+            tx,
+            {fence.device_id for fence in raised},
+            self._clock.now(),
+            reasons={one: _reason(fence.state) for one, fence in by_enrollment.items()},
+        )
+        await outbox.emit(tx, events)
+        return [None] * len(raised)
+
+
+async def end_outdated(
+    tx: Connection,
+    device_ids: Collection[UUID],
+    now: datetime,
+    *,
+    reasons: dict[UUID, str] | None = None,
+) -> list[Event]:
+    """End open work that no current enrollment will ever be given; return the events.
+
+    What was handed out is `unconfirmed`: nobody will ever know. The devices' rows are locked.
+    """
+    stored = await devices.enrollments(tx, device_ids)
+    ends: list[End] = []
+    for one in await pending.of_devices(tx, device_ids):
+        enrollment = stored.get(one.enrollment_id)
+        if enrollment is not None and enrollment.state in {"enrolled", "pending"}:
+            if enrollment.generation == one.generation:
+                continue
+            why = "re-enrolled"
+        else:
+            why = "enrollment gone" if enrollment is None else f"enrollment {enrollment.state}"
+        ends.append(_end(one, (reasons or {}).get(one.enrollment_id, why)))
+    return await settling.settle(tx, ends, now, out_of=ALL)
+
+
+def _end(one: Open, reason: str) -> End:
+    state = TargetState.UNCONFIRMED if one.state in _OUT else TargetState.CANCELLED
+    return End(one.channel_id, one.command_id, state, reason)
+
+
+def _reason(state: str) -> str:
+    return "re-enrolled" if state == "reauthenticated" else f"enrollment {state}"
+
+
+async def _lock(tx: Connection, device_ids: Sequence[UUID]) -> None:
+    await pending.stop_claims(tx)
+    await lock_devices(tx, device_ids)

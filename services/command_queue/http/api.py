@@ -1,0 +1,254 @@
+"""/api/v1/commands: asking, looking, taking back, freezing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from aiohttp import web
+
+from services.command_queue.control import By, Control
+from services.command_queue.errors import CommandRefused, KeyTaken, NotFound
+from services.command_queue.http import views
+from services.command_queue.intake import Intake
+from services.command_queue.reading import Reading
+from services.command_queue.requests import Ask
+from shared.runtime.http import Page, caller, parse_body, parse_query, render
+from shared.runtime.jobs import Wake
+from shared.runtime.paging import page_of
+from shared.runtime.problems import Problem
+from shared.runtime.routes import Route
+
+INTAKE = web.AppKey("command_queue.intake", Intake)
+CONTROL = web.AppKey("command_queue.control", Control)
+READING = web.AppKey("command_queue.reading", Reading)
+SWEEP = web.AppKey("command_queue.sweep", Wake)
+
+_LARGEST = 32 * 1024 * 1024
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/commands: 202 with the command's id; 200 when the key repeats a request."""
+    body = await parse_body(request, views.NewCommand)
+    permission = f"command.{body.kind}"
+    caller(request).require(permission)
+    ask = Ask(
+        kind=body.kind,
+        params=body.params,
+        device_ids=body.device_ids,
+        idempotency_key=body.idempotency_key,
+        actor=caller(request).actor,
+        reason=body.reason,
+        expires_in=timedelta(seconds=body.expires_in_seconds),
+        priority=body.priority,
+        bodies=body.bodies,
+    )
+    try:
+        accepted = await request.config_dict[INTAKE].take(
+            ask, _by(request, permission, body.reason), everyone=body.all, channels=body.channel_ids
+        )
+    except CommandRefused as refusal:
+        raise _problem(refusal) from None
+    return render(views.AcceptedView.of(accepted), 202 if accepted.created else 200)
+
+
+async def newest(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/commands: newest first."""
+    query = parse_query(request, views.CommandsQuery)
+    rows = await request.config_dict[READING].newest(
+        before=_after(query),
+        kind=query.kind,
+        state=query.state,
+        actor=query.actor,
+        limit=query.limit + 1,
+    )
+    page, cursor = page_of(rows, query.limit, lambda row: [str(row["command_id"])])
+    return render(views.CommandList(items=[views.CommandView(**row) for row in page], next=cursor))
+
+
+async def show(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/commands/{command_id}: the command and how far it is."""
+    try:
+        row = await request.config_dict[READING].get(_id(request, "command"))
+    except NotFound as refusal:
+        raise _problem(refusal) from None
+    return render(views.CommandProgress(**row))
+
+
+async def targets(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/commands/{command_id}/targets: what became of each target."""
+    query = parse_query(request, Page)
+    try:
+        rows = await request.config_dict[READING].targets(
+            _id(request, "command"), _after(query), query.limit + 1
+        )
+    except NotFound as refusal:
+        raise _problem(refusal) from None
+    page, cursor = page_of(rows, query.limit, lambda row: [str(row["target_id"])])
+    return render(views.TargetList(items=[views.TargetView(**row) for row in page], next=cursor))
+
+
+async def cancel(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/commands/{command_id}/cancel: hand it out no more, from this answer on."""
+    body = await parse_body(request, views.Cancel)
+    by = _by(request, "command.cancel", body.reason)
+    try:
+        done = await request.config_dict[CONTROL].cancel(_id(request, "command"), by)
+    except NotFound as refusal:
+        raise _problem(refusal) from None
+    request.config_dict[SWEEP].set()
+    return render(views.Cancelled(cancelled=done))
+
+
+async def of_device(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/commands/devices/{device_id}: its queue, and what it has done."""
+    query = parse_query(request, Page)
+    found = await request.config_dict[READING].of_device(
+        _id(request, "device"), _after(query), query.limit + 1
+    )
+    page, cursor = page_of(found.history, query.limit, lambda row: [str(row["command_id"])])
+    return render(
+        views.DeviceCommands(
+            last_seen_at=found.last_seen_at,
+            queue=[views.QueuedView(**row) for row in found.queue],
+            items=[views.DoneView(**row) for row in page],
+            next=cursor,
+        )
+    )
+
+
+async def freeze(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/commands/freeze: hand out nothing of a class, from this answer on."""
+    body = await parse_body(request, views.NewFreeze)
+    by = _by(request, "guard.freeze", body.reason)
+    await request.config_dict[CONTROL].freeze(body.command_class, body.before, by)
+    return await freezes(request)
+
+
+async def freezes(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/commands/freeze: the freezes in force."""
+    rows = await request.config_dict[CONTROL].standing()
+    return render(views.FreezeList(items=[views.FreezeView(**row) for row in rows]))
+
+
+async def lift(request: web.Request) -> web.StreamResponse:
+    """DELETE /api/v1/commands/freeze?freeze_id=…&reason=…: end a freeze."""
+    query = parse_query(request, views.Lift)
+    by = _by(request, "guard.unfreeze", query.reason)
+    try:
+        done = await request.config_dict[CONTROL].lift(query.freeze_id, by)
+    except NotFound as refusal:
+        raise _problem(refusal) from None
+    return render(views.Lifted(lifted=done))
+
+
+def _by(request: web.Request, permission: str, reason: str | None) -> By:
+    who = caller(request)
+    return By(who.actor, permission, reason, who.source)
+
+
+def _after(query: Page) -> UUID | None:
+    key = query.after(1)
+    try:
+        return None if key is None else UUID(key[0])
+    except (ValueError, TypeError, AttributeError):
+        raise Problem(400, "bad_cursor", "Start again without the cursor.") from None
+
+
+def _id(request: web.Request, what: str) -> UUID:
+    try:
+        return UUID(request.match_info[f"{what}_id"])
+    except ValueError:
+        raise Problem(404, f"{what}_unknown", f"A {what} id is a UUID.") from None
+
+
+def _problem(refusal: CommandRefused) -> Problem:
+    status = 404 if isinstance(refusal, NotFound) else 422
+    if isinstance(refusal, KeyTaken):
+        status = 409
+    return Problem(status, refusal.code, refusal.detail)
+
+
+ROUTES = [
+    Route(
+        "POST",
+        "/api/v1/commands",
+        create,
+        permission="command.request",
+        body=views.NewCommand,
+        answer=views.AcceptedView,
+        status=202,
+        max_body=_LARGEST,
+        summary="Ask for a command on named devices",
+    ),
+    Route(
+        "GET",
+        "/api/v1/commands",
+        newest,
+        permission="command.read",
+        query=views.CommandsQuery,
+        answer=views.CommandList,
+        summary="List commands, newest first",
+    ),
+    Route(
+        "GET",
+        "/api/v1/commands/freeze",
+        freezes,
+        permission="command.read",
+        answer=views.FreezeList,
+        summary="List the freezes in force",
+    ),
+    Route(
+        "POST",
+        "/api/v1/commands/freeze",
+        freeze,
+        permission="guard.freeze",
+        body=views.NewFreeze,
+        answer=views.FreezeList,
+        summary="Hand out no command of a class",
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/commands/freeze",
+        lift,
+        permission="guard.unfreeze",
+        query=views.Lift,
+        answer=views.Lifted,
+        summary="End a freeze",
+    ),
+    Route(
+        "GET",
+        "/api/v1/commands/devices/{device_id}",
+        of_device,
+        permission="command.read",
+        query=Page,
+        answer=views.DeviceCommands,
+        summary="Show a device's queue and history",
+    ),
+    Route(
+        "GET",
+        "/api/v1/commands/{command_id}",
+        show,
+        permission="command.read",
+        answer=views.CommandProgress,
+        summary="Show a command and how far it is",
+    ),
+    Route(
+        "GET",
+        "/api/v1/commands/{command_id}/targets",
+        targets,
+        permission="command.read",
+        query=Page,
+        answer=views.TargetList,
+        summary="List what became of each target",
+    ),
+    Route(
+        "POST",
+        "/api/v1/commands/{command_id}/cancel",
+        cancel,
+        permission="command.cancel",
+        body=views.Cancel,
+        answer=views.Cancelled,
+        summary="Take a command back",
+    ),
+]

@@ -1,0 +1,190 @@
+"""What the API of commands takes and shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from services.command_queue.requests import Accepted
+from shared.events.commands import CommandClass
+from shared.runtime.http import Page
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+MOST_BODIES = 10_000
+
+
+class NewCommand(BaseModel):
+    """A command for named devices; groups become device ids before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Text
+    params: dict[str, Any] = {}
+    device_ids: list[UUID] = []
+    channel_ids: list[UUID] = []
+    """Channels of users; a device in `device_ids` is reached on its device channel."""
+    all: bool = False
+    """Every device that is enrolled now, instead of `device_ids`."""
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    reason: Text | None = None
+    expires_in_seconds: int = Field(default=7 * 86_400, ge=60, le=90 * 86_400)
+    priority: int = Field(default=0, ge=-100, le=100)
+    bodies: Annotated[dict[UUID, dict[str, Any]], Field(max_length=MOST_BODIES)] = {}
+    """Parameters of single devices, instead of `params`."""
+
+
+class AcceptedView(BaseModel):
+    command_id: UUID
+    state: str
+    command_class: CommandClass
+    hold_reason: str | None
+    target_count: int
+    created_at: datetime
+    expires_at: datetime
+    created: bool
+    """False: this was a repeat of an earlier request with the same key."""
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> AcceptedView:
+        return cls(**{name: getattr(accepted, name) for name in cls.model_fields})
+
+
+class CommandView(BaseModel):
+    command_id: UUID
+    kind: str
+    request_type: str
+    section: str | None
+    command_class: CommandClass
+    summary: dict[str, Any]
+    actor: str
+    reason: str | None
+    state: str
+    hold_reason: str | None
+    priority: int
+    target_count: int
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    ended_by: str | None
+    end_reason: str | None
+
+
+class CommandProgress(CommandView):
+    progress: dict[str, int]
+    """Targets by state; `waiting` (device unknown yet) and `unexpanded` are not queued yet."""
+
+
+class CommandList(BaseModel):
+    items: list[CommandView]
+    next: str | None
+
+
+class TargetView(BaseModel):
+    target_id: UUID
+    """The channel; the device where there was none."""
+    device_id: UUID
+    state: str
+    reason: str | None
+    errors: list[dict[str, Any]] | None
+    answer: Any
+    deliveries: int
+    deferrals: int
+    queued_at: datetime | None
+    sent_at: datetime | None
+    finished_at: datetime | None
+
+
+class TargetList(BaseModel):
+    items: list[TargetView]
+    next: str | None
+
+
+class QueuedView(BaseModel):
+    command_id: UUID
+    channel_id: UUID
+    kind: str
+    command_class: CommandClass
+    actor: str
+    state: str
+    deliveries: int
+    deferrals: int
+    queued_at: datetime
+    sent_at: datetime | None
+    expires_at: datetime
+
+
+class DoneView(BaseModel):
+    command_id: UUID
+    channel_id: UUID
+    kind: str | None
+    command_class: CommandClass | None
+    actor: str | None
+    state: str
+    reason: str | None
+    errors: list[dict[str, Any]] | None
+    deliveries: int
+    deferrals: int
+    queued_at: datetime
+    finished_at: datetime
+
+
+class DeviceCommands(BaseModel):
+    """What waits for a device, in the order it will be given, and a page of what is done."""
+
+    last_seen_at: datetime | None
+    queue: list[QueuedView]
+    items: list[DoneView]
+    next: str | None
+
+
+class Cancel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Text | None = None
+
+
+class Cancelled(BaseModel):
+    cancelled: bool
+    """False: the command had ended before."""
+
+
+class NewFreeze(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    command_class: CommandClass | None = None
+    """None: every class."""
+    before: AwareDatetime | None = None
+    """Only what was asked for before this instant; None: also what will be asked for."""
+    reason: Text
+
+
+class FreezeView(BaseModel):
+    freeze_id: UUID
+    command_class: CommandClass | None
+    before: datetime | None
+    actor: str
+    reason: str
+    created_at: datetime
+
+
+class FreezeList(BaseModel):
+    items: list[FreezeView]
+    next: None = None
+
+
+class Lift(Page):
+    freeze_id: UUID
+    reason: Text
+
+
+class Lifted(BaseModel):
+    lifted: bool
+
+
+class CommandsQuery(Page):
+    kind: Text | None = None
+    state: Text | None = None
+    actor: Text | None = None

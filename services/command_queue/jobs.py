@@ -1,0 +1,39 @@
+"""What command_queue does by itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from services.command_queue import expansion, sweeping
+from services.command_queue.settings import CommandQueueSettings
+from shared.db.pool import Pool
+from shared.runtime.clock import Clock
+from shared.runtime.jobs import Job, Wake
+
+
+def jobs(
+    settings: CommandQueueSettings, pool: Pool, clock: Clock, expand: Wake, sweep: Wake
+) -> list[Job]:
+    unknown = timedelta(seconds=settings.unknown_device_seconds)
+    unanswered = timedelta(seconds=settings.unanswered_seconds)
+    kept = timedelta(days=settings.history_days)
+
+    async def expand_targets() -> bool:
+        return await expansion.expand(pool, clock.now(), unknown)
+
+    async def give_up() -> bool:
+        return await expansion.give_up(pool, clock.now())
+
+    async def sweep_ended() -> bool:
+        return await sweeping.sweep(pool, clock.now(), unanswered)
+
+    async def tidy() -> bool:
+        return await sweeping.tidy(pool, clock.now(), kept)
+
+    return [
+        # Claims skip nothing and chunks are taken once: single only to keep the order of requests.
+        Job("expand targets", 0.5, expand_targets, wake=expand),
+        Job("give up unknown devices", 10, give_up),
+        Job("sweep ended commands", 5, sweep_ended, wake=sweep),
+        Job("tidy history", 6 * 3600, tidy),
+    ]

@@ -1,0 +1,106 @@
+"""What people see of commands: asked for, on their way, done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from services.command_queue.errors import NotFound
+from services.command_queue.store import commands, presence
+from shared.db.pool import Pool, Record, transaction
+
+_QUEUE: Final = 500
+# How targets look between the moment their command ends and the sweeper's coming by.
+_AFTER: Final[Mapping[str, Mapping[str, str]]] = {
+    "cancelled": {
+        "held": "cancelled",
+        "queued": "cancelled",
+        "deferred": "cancelled",
+        "waiting": "cancelled",
+        "unexpanded": "cancelled",
+        "sent": "cancel_requested",
+    },
+    "expired": {
+        "held": "expired",
+        "queued": "expired",
+        "deferred": "expired",
+        "waiting": "expired",
+        "unexpanded": "expired",
+    },
+}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OfDevice:
+    """One device's open commands in their order, and a page of its outcomes, newest first."""
+
+    last_seen_at: datetime | None
+    queue: list[Row]
+    history: list[Row]
+
+
+class Reading:
+    """Reads; changes nothing."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def get(self, command_id: UUID) -> Row:
+        """Return a command with its targets counted by state; raises NotFound."""
+        async with transaction(self._pool) as tx:
+            found = await commands.get(tx, command_id)
+            if found is None:
+                raise NotFound("command")
+            counts = await commands.progress(tx, command_id)
+        progress: dict[str, int] = {}
+        for state, count in counts.items():
+            shown = _shown(state, found["state"])
+            progress[shown] = progress.get(shown, 0) + count
+        return dict(found) | {"progress": progress}
+
+    async def newest(
+        self,
+        *,
+        before: UUID | None,
+        kind: str | None,
+        state: str | None,
+        actor: str | None,
+        limit: int,
+    ) -> list[Row]:
+        async with transaction(self._pool) as tx:
+            found = await commands.newest(
+                tx, before=before, kind=kind, state=state, actor=actor, limit=limit
+            )
+        return [dict(row) for row in found]
+
+    async def targets(self, command_id: UUID, after: UUID | None, limit: int) -> list[Row]:
+        """Return targets that were queued or ended, by id; raises NotFound."""
+        async with transaction(self._pool) as tx:
+            command = await commands.get(tx, command_id)
+            if command is None:
+                raise NotFound("command")
+            found = await commands.targets(tx, command_id, after, limit)
+        return [_target(row, command["state"]) for row in found]
+
+    async def of_device(self, device_id: UUID, before: UUID | None, limit: int) -> OfDevice:
+        async with transaction(self._pool) as tx:
+            queue = await commands.queue_of_device(tx, device_id, _QUEUE)
+            history = await commands.history_of_device(tx, device_id, before, limit)
+            seen = await presence.last_seen(tx, device_id)
+        return OfDevice(
+            last_seen_at=seen,
+            queue=[_target(row, row["command_state"]) for row in queue],
+            history=[dict(row) for row in history],
+        )
+
+
+def _target(row: Record, command_state: str) -> Row:
+    return dict(row) | {"state": _shown(row["state"], command_state)}
+
+
+def _shown(state: str, command_state: str) -> str:
+    return _AFTER.get(command_state, {}).get(state, state)

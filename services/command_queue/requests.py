@@ -1,0 +1,344 @@
+"""From what somebody asks for to a stored command with a frozen target list."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from services.command_queue import catalogue, limits, metrics
+from services.command_queue.apple import wire
+from services.command_queue.catalogue import Order
+from services.command_queue.errors import CommandRefused, KeyTaken
+from services.command_queue.settings import CommandQueueSettings
+from services.command_queue.store import commands, outcomes, targets
+from services.command_queue.store.targets import Chunk
+from shared.bus import outbox
+from shared.bus.context import correlation_id
+from shared.bus.tracing import current_traceparent
+from shared.db.pool import Connection
+from shared.events import Event, uuid7
+from shared.events.commands import CommandClass, CommandCreated
+from shared.sealed import LocalCipher
+
+_CLASSES: Final = (CommandClass.HARMLESS, CommandClass.DISRUPTIVE, CommandClass.DESTRUCTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request for one command; `device_ids` and `channel_ids` name the targets.
+
+    `channel_ids` maps a named channel to its device; without a name the device channel is meant.
+    `bodies` are parameters of single devices, instead of `params`. `by_enrollment` marks a request
+    of the enrollment service: only its renewal may install an MDM payload.
+    """
+
+    kind: str
+    params: Mapping[str, Any]
+    device_ids: Sequence[UUID]
+    idempotency_key: str
+    actor: str
+    reason: str | None = None
+    expires_in: timedelta = timedelta(days=7)
+    priority: int = 0
+    bodies: Mapping[UUID, Mapping[str, Any]] = field(default_factory=dict)
+    channel_ids: Mapping[UUID, UUID] = field(default_factory=dict)
+    by_enrollment: bool = False
+    cause: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an ask became; `created` is False for a repeat of an earlier one."""
+
+    command_id: UUID
+    state: str
+    command_class: CommandClass
+    hold_reason: str | None
+    target_count: int
+    created_at: datetime
+    expires_at: datetime
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An ask, checked and rendered."""
+
+    ask: Ask
+    order: Order
+    command_id: UUID
+    digest: bytes
+    body: bytes | None
+    chunks: list[Chunk]
+    count: int
+
+
+class Requests:
+    """Accepts what is asked for. Settings and keys are the process's; all state is in `tx`."""
+
+    def __init__(self, cipher: LocalCipher, settings: CommandQueueSettings) -> None:
+        self._cipher, self._settings = cipher, settings
+
+    async def accept(
+        self, tx: Connection, asks: Sequence[Ask], now: datetime
+    ) -> list[Accepted | CommandRefused]:
+        """Store commands and freeze their targets; an ask that cannot be gets its refusal instead.
+
+        One transaction: charge, command and target list are true together. The same key with the
+        same request is the same command; with another request it is refused (KeyTaken).
+        """
+        prepared: list[_Prepared | CommandRefused] = [
+            await self._prepare(tx, ask, now) for ask in asks
+        ]
+        ready = [one for one in prepared if isinstance(one, _Prepared)]
+        known = await commands.find_by_key(tx, [_key(one.ask) for one in ready])
+        new = _first_of_each_key([one for one in ready if _key(one.ask) not in known])
+        await self._store(tx, new, now)
+        # Also what another transaction stored under the same key a moment ago.
+        known = await commands.find_by_key(tx, [_key(one.ask) for one in ready])
+        return [
+            one if isinstance(one, CommandRefused) else self._result(one, known[_key(one.ask)])
+            for one in prepared
+        ]
+
+    async def _prepare(self, tx: Connection, ask: Ask, now: datetime) -> _Prepared | CommandRefused:
+        try:
+            order = catalogue.make(ask.kind, ask.params)
+            own = {
+                device: catalogue.make(ask.kind, params) for device, params in ask.bodies.items()
+            }
+            order = _with_class_of_all(order, list(own.values()))
+            _check_targets(ask, self._settings.max_targets)
+            order = await self._with_removal(tx, order)
+        except CommandRefused as refusal:
+            metrics.REQUESTED.labels(_known_kind(ask.kind), "refused").inc()
+            return refusal
+        command_id = uuid7(now)
+        rendered = wire.render(order.command, command_id)
+        bodies = {
+            device: self._sealed(wire.render(one.command, command_id), command_id, order)
+            for device, one in own.items()
+        }
+        return _Prepared(
+            ask=ask,
+            order=order,
+            command_id=command_id,
+            digest=_digest(ask, order, own),
+            body=self._sealed(rendered, command_id, order),
+            chunks=_chunks(ask, bodies),
+            count=_count(ask),
+        )
+
+    async def _with_removal(self, tx: Connection, order: Order) -> Order:
+        """Removing the management profile, or one that Muster did not install, is destructive."""
+        if order.removes is None:
+            return order
+        own = order.removes.startswith(tuple(self._settings.management_profile_prefixes))
+        if not own and await outcomes.profile_is_ours(tx, order.removes):
+            return order
+        return _reclassed(order, CommandClass.DESTRUCTIVE)
+
+    def _sealed(self, body: bytes, command_id: UUID, order: Order) -> bytes:
+        if not order.secret:
+            return body
+        return self._cipher.encrypt(body, table="command", column="body", row=str(command_id))
+
+    async def _store(self, tx: Connection, new: Sequence[_Prepared], now: datetime) -> None:
+        if not new:
+            return
+        holds = await limits.judge(
+            tx,
+            [
+                limits.Weight(
+                    one.command_id,
+                    one.order.command_class,
+                    one.count,
+                    management=one.order.management and not one.ask.by_enrollment,
+                )
+                for one in new
+            ],
+            self._settings,
+            now,
+        )
+        rows = [self._row(one, holds.get(one.command_id), now) for one in new]
+        ordinals = await commands.add(tx, rows)
+        stored = [one for one in new if one.command_id in ordinals]
+        await limits.charge(
+            tx,
+            [
+                (one.command_id, one.count)
+                for one in stored
+                if one.order.command_class is CommandClass.DESTRUCTIVE
+                and one.command_id not in holds
+            ],
+            now,
+        )
+        for one in stored:
+            await targets.add(tx, one.command_id, ordinals[one.command_id], one.chunks)
+            metrics.REQUESTED.labels(one.order.kind, "accepted").inc()
+        created = {row.command_id: row for row in rows}
+        await outbox.emit(tx, [_event(one, created[one.command_id]) for one in stored])
+
+    def _row(self, one: _Prepared, hold: str | None, now: datetime) -> commands.New:
+        ask, order = one.ask, one.order
+        cause = ask.cause.meta if ask.cause else None
+        return commands.New(
+            command_id=one.command_id,
+            kind=order.kind,
+            request_type=order.request_type,
+            section=order.section,
+            command_class=order.command_class,
+            body=one.body,
+            secret=order.secret,
+            summary=order.summary,
+            profile_identifier=None if order.management else order.profile_identifier,
+            digest=self._cipher.encrypt(
+                one.digest, table="command", column="digest", row=str(one.command_id)
+            ),
+            actor=ask.actor,
+            reason=ask.reason,
+            idempotency_key=ask.idempotency_key,
+            state="active" if hold is None else "held",
+            hold_reason=hold,
+            priority=ask.priority,
+            target_count=one.count,
+            created_at=now,
+            expires_at=now + ask.expires_in,
+            correlation_id=cause.correlation_id if cause else correlation_id.get(),
+            traceparent=cause.traceparent if cause else current_traceparent(),
+        )
+
+    def _result(self, one: _Prepared, known: commands.Known) -> Accepted | CommandRefused:
+        asked = self._cipher.decrypt(
+            known.digest, table="command", column="digest", row=str(known.command_id)
+        )
+        if not hmac.compare_digest(asked, one.digest):
+            metrics.REQUESTED.labels(one.order.kind, "refused").inc()
+            return KeyTaken()
+        return Accepted(
+            command_id=known.command_id,
+            state=known.state,
+            command_class=CommandClass(known.command_class),
+            hold_reason=known.hold_reason,
+            target_count=known.target_count,
+            created_at=known.created_at,
+            expires_at=known.expires_at,
+            created=known.command_id == one.command_id,
+        )
+
+
+def _key(ask: Ask) -> tuple[str, str]:
+    return ask.actor, ask.idempotency_key
+
+
+def _first_of_each_key(prepared: Sequence[_Prepared]) -> list[_Prepared]:
+    first: dict[tuple[str, str], _Prepared] = {}
+    for one in prepared:
+        first.setdefault(_key(one.ask), one)
+    return list(first.values())
+
+
+def _count(ask: Ask) -> int:
+    return len(set(ask.device_ids)) + len(ask.channel_ids)
+
+
+def _known_kind(kind: str) -> str:
+    """Keep strangers' words out of metric labels."""
+    return kind if kind in catalogue.kinds() else "unknown"
+
+
+def _check_targets(ask: Ask, most: int) -> None:
+    count = _count(ask)
+    if count == 0:
+        raise CommandRefused("targets_missing", "Name at least one device.")
+    if count > most:
+        raise CommandRefused("targets_too_many", f"Name at most {most} devices in one command.")
+    if not ask.bodies.keys() <= set(ask.device_ids):
+        raise CommandRefused("bodies_invalid", "bodies names a device that is not a target.")
+
+
+def _with_class_of_all(order: Order, own: Sequence[Order]) -> Order:
+    """A command is as dangerous as its most dangerous body."""
+    worst = order.command_class
+    management = order.management
+    for one in own:
+        if one.request_type != order.request_type:
+            raise CommandRefused("bodies_invalid", "bodies holds another request than params.")
+        worst = max(worst, one.command_class, key=_CLASSES.index)
+        management = management or one.management
+    if worst == order.command_class and management == order.management:
+        return order
+    return _reclassed(order, worst, management=management)
+
+
+def _reclassed(order: Order, command_class: CommandClass, *, management: bool = False) -> Order:
+    return Order(
+        kind=order.kind,
+        command=order.command,
+        command_class=command_class,
+        summary=order.summary,
+        secret=order.secret,
+        section=order.section,
+        profile_identifier=order.profile_identifier,
+        removes=order.removes,
+        management=order.management or management,
+    )
+
+
+def _digest(ask: Ask, order: Order, own: Mapping[UUID, Order]) -> bytes:
+    """SHA-256 of everything that was asked for; the time and the id are not part of it."""
+    asked = [
+        ask.kind,
+        _plain(order.command),
+        sorted({str(device) for device in ask.device_ids}),
+        sorted(map(str, ask.channel_ids)),
+        sorted((str(device), _plain(one.command)) for device, one in own.items()),
+        ask.reason,
+        ask.expires_in.total_seconds(),
+        ask.priority,
+    ]
+    return hashlib.sha256(orjson.dumps(asked, default=str)).digest()
+
+
+def _plain(command: Mapping[str, Any]) -> str:
+    return hashlib.sha256(wire.render(command, UUID(int=0))).hexdigest()
+
+
+def _chunks(ask: Ask, bodies: Mapping[UUID, bytes]) -> list[Chunk]:
+    """Cut the sorted targets into rows; device channels first, then the named ones."""
+    devices = sorted(set(ask.device_ids))
+    named = sorted((device, channel) for channel, device in ask.channel_ids.items())
+    size = targets.CHUNK
+    chunks: list[Chunk] = []
+    for at in range(0, len(devices), size):
+        some = devices[at : at + size]
+        own = [bodies.get(one) for one in some] if bodies else None
+        chunks.append(Chunk(len(chunks), some, None, own))
+    for at in range(0, len(named), size):
+        pairs = named[at : at + size]
+        of_devices, channels = [one[0] for one in pairs], [one[1] for one in pairs]
+        chunks.append(Chunk(len(chunks), of_devices, channels, None))
+    return chunks
+
+
+def _event(one: _Prepared, row: commands.New) -> Event:
+    event = CommandCreated(
+        command_id=row.command_id,
+        kind=row.kind,
+        request_type=row.request_type,
+        command_class=one.order.command_class,
+        state=row.state,
+        hold_reason=row.hold_reason,
+        actor=row.actor,
+        reason=row.reason,
+        target_count=row.target_count,
+        expires_at=row.expires_at,
+    )
+    return event if one.ask.cause is None else event.because(one.ask.cause)
