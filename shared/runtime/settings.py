@@ -43,6 +43,8 @@ class Settings(BaseModel):
     kafka_bootstrap: str = ""
     kafka_username: str | None = None
     kafka_password: str | None = Field(default=None, repr=False)
+    kafka_ca_file: Path | None = None
+    """The authority of the broker's certificate (PEM); with it everything goes over TLS."""
     keys_dir: Path = Path(".muster/keys")
 
     public_url: str = "https://localhost:8443"

@@ -76,4 +76,5 @@ def kafka_of(settings: Settings) -> KafkaAccess:
         bootstrap=settings.kafka_bootstrap,
         username=settings.kafka_username,
         password=settings.kafka_password,
+        ca_file=settings.kafka_ca_file,
     )
