@@ -1,0 +1,3 @@
+"""What compliance answers over HTTP."""
+
+from __future__ import annotations
