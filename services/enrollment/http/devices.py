@@ -43,9 +43,7 @@ async def check_in(request: web.Request) -> web.StreamResponse:
     signature = request.headers.get("Mdm-Signature")
     reply = await request.config_dict[CHECK_INS].answer(signature, body)
     content_type = reply.content_type if reply.body else None
-    response = _answer(reply.body, content_type)
-    response.set_status(reply.status)
-    return response
+    return _answer(reply.body, content_type, status=reply.status)
 
 
 async def scep_operation(request: web.Request) -> web.StreamResponse:
@@ -103,15 +101,16 @@ async def post_ocsp(request: web.Request) -> web.StreamResponse:
 
 
 def _answer(
-    body: bytes, content_type: str | None, headers: dict[str, str] | None = None
+    body: bytes,
+    content_type: str | None,
+    headers: dict[str, str] | None = None,
+    status: int = 200,
 ) -> web.Response:
     """Exactly this content type, without parameters: SCEP clients compare the whole header."""
-    response = web.Response(body=body, headers=headers)
-    if content_type is None:
-        del response.headers["Content-Type"]
-    else:
-        response.headers["Content-Type"] = content_type
-    return response
+    given = dict(headers or {})
+    if content_type is not None:
+        given["Content-Type"] = content_type
+    return web.Response(body=body, status=status, headers=given)
 
 
 ROUTES = (

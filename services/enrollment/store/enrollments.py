@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from services.enrollment.store.pins import State
 from shared.db.pool import Connection
 
@@ -16,10 +18,15 @@ SAVE = """
 INSERT INTO enrollment (enrollment_id, device_id, generation, state, mode, id_kind, udid,
                         session_id, credential_id, ownership, user_name, access_rights, claimed,
                         reasons, authenticated_with, authenticated_at)
-SELECT *, $16::timestamptz
+SELECT enrollment_id, device_id, generation, state, mode, id_kind, udid, session_id, credential_id,
+       ownership, user_name, access_rights, claimed, reasons::jsonb, authenticated_with,
+       $16::timestamptz
 FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::uuid[], $9::uuid[], $10::text[], $11::text[], $12::int[], $13::jsonb[],
-            $14::jsonb[], $15::bytea[])
+            $14::text[], $15::bytea[])
+  AS news (enrollment_id, device_id, generation, state, mode, id_kind, udid, session_id,
+           credential_id, ownership, user_name, access_rights, claimed, reasons,
+           authenticated_with)
 ON CONFLICT (enrollment_id) DO UPDATE SET
     generation = excluded.generation,
     state = excluded.state,
@@ -144,7 +151,7 @@ async def save(tx: Connection, begun: Sequence[Begun], now: datetime) -> None:
         [b.user_name for b in begun],
         [b.access_rights for b in begun],
         [b.claimed for b in begun],
-        [b.reasons for b in begun],
+        [orjson.dumps(b.reasons).decode() for b in begun],  # a list would be taken for an array
         [b.authenticated_with for b in begun],
         now,
     )
