@@ -1,0 +1,119 @@
+"""How Muster speaks to Kafka: every setting of aiokafka, in one place (reference kafka.md §8)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import ProducerClosed
+from pydantic import BaseModel, ConfigDict, Field
+
+STOP_SECONDS = 5.0
+_MAX_BATCH = 256 * 1024
+# The broker's limit counts compressed bytes, aiokafka's plain ones: the outbox has refused what
+# would not fit.
+_MAX_REQUEST = 16 * 1024 * 1024
+
+
+class KafkaAccess(BaseModel):
+    """Where the broker is and who we are; without a user name it asks nobody."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bootstrap: str
+    username: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    ca_file: Path | None = None
+    """PEM of the authority of the broker's certificate: with it everything goes over TLS."""
+    heartbeat_ms: int = 3000
+    """How soon members learn of a rebalance; tests shorten it."""
+
+    def producer(self) -> AIOKafkaProducer:
+        """Make a producer for one ordered stream; the caller starts it, and ends it by `stop`."""
+        return AIOKafkaProducer(
+            **self._client(),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,  # the relay brings whole batches
+            max_batch_size=_MAX_BATCH,
+            max_request_size=_MAX_REQUEST,
+            compression_type="zstd",
+            request_timeout_ms=30_000,
+        )
+
+    def consumer(self, group: str | None, topics: Iterable[str] = ()) -> AIOKafkaConsumer:
+        """Make a consumer that starts at the beginning and commits only when told to.
+
+        Without a group it reads every partition, beside whoever else does.
+        """
+        return AIOKafkaConsumer(
+            *topics,
+            **self._client(),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            # The sticky assignor keeps its state on the class and never learns its generation.
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=30_000,
+            # aiokafka would take the session timeout: the batch in hand must fit into it.
+            rebalance_timeout_ms=60_000,
+            heartbeat_interval_ms=self.heartbeat_ms,
+            max_poll_interval_ms=300_000,
+            request_timeout_ms=30_000,
+        )
+
+    def admin(self) -> AIOKafkaAdminClient:
+        """Make an admin client; the caller starts and closes it."""
+        return AIOKafkaAdminClient(**self._client())
+
+    def _client(self) -> dict[str, Any]:
+        protocol = "SASL" if self.username else ""
+        context: ssl.SSLContext | None = None
+        if self.ca_file:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        transport = "SSL" if context else "PLAINTEXT"
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap,
+            "client_id": "muster",
+            "security_protocol": "_".join(filter(None, (protocol, transport))),
+            "ssl_context": context,
+        }
+        if self.username:
+            settings |= {
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+            }
+        return settings
+
+
+def group_of(service: str) -> str:
+    """The consumer group of a service; its broker rights name it."""
+    return f"muster-{service}"
+
+
+async def stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    """Stop a client, but not for ever: aiokafka may hang when the broker is gone (#647, #583)."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(STOP_SECONDS):
+            await client.stop()
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """End a producer without sending what it still holds.
+
+    An idempotent producer retries for ever: one that was only forgotten would send old events
+    after new ones, and a compacted topic would keep the old ones.
+    """
+    sender = producer._sender  # noqa: SLF001 - aiokafka has no public way to end a producer at once
+    if sender.sender_task is not None:
+        sender.sender_task.cancel()
+    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - as above
+    await stop(producer)
