@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,9 @@ from shared.db.pool import Connection, Record
 # A fact is replaced whole: what is older than it changes nothing.
 RECORD_FACTS = """
 INSERT INTO fact (device_id, name, value, observed_at, evidence, sequence)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::timestamptz[], $5::uuid[],
-                     $6::bigint[])
+SELECT device_id, name, coalesce(value, 'null'), at, evidence, sequence
+FROM jsonb_to_recordset($1::jsonb) AS news (
+    device_id uuid, name text, value jsonb, at timestamptz, evidence uuid, sequence bigint)
 ON CONFLICT (device_id, name) DO UPDATE SET
     value = excluded.value, observed_at = excluded.observed_at, evidence = excluded.evidence,
     sequence = excluded.sequence
@@ -80,15 +81,7 @@ class Told:
 
 
 async def record_facts(tx: Connection, facts: Sequence[Told]) -> None:
-    await tx.execute(
-        RECORD_FACTS,
-        [f.device_id for f in facts],
-        [f.name for f in facts],
-        [f.value for f in facts],
-        [f.at for f in facts],
-        [f.evidence for f in facts],
-        [f.sequence for f in facts],
-    )
+    await tx.execute(RECORD_FACTS, [asdict(fact) for fact in facts])
 
 
 async def confirm_facts(tx: Connection, facts: Sequence[tuple[UUID, str, datetime]]) -> None:

@@ -20,8 +20,10 @@ WHERE device_id = ANY($1::uuid[]) AND policy_id = ANY($2::uuid[])
 WRITE = """
 INSERT INTO verdict (device_id, policy_id, policy_version, state, findings, evaluated_at,
                      changed_at, due_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[],
-                     $6::timestamptz[], $6::timestamptz[], $7::timestamptz[])
+SELECT device_id, policy_id, policy_version, state, findings, evaluated_at, evaluated_at, due_at
+FROM jsonb_to_recordset($1::jsonb) AS news (
+    device_id uuid, policy_id uuid, policy_version int, state text, findings jsonb,
+    evaluated_at timestamptz, due_at timestamptz)
 ON CONFLICT (device_id, policy_id) DO UPDATE SET
     policy_version = excluded.policy_version, state = excluded.state,
     findings = excluded.findings, evaluated_at = excluded.evaluated_at, due_at = excluded.due_at,
@@ -83,16 +85,20 @@ async def read(
 
 
 async def write(tx: Connection, verdicts: Sequence[Verdict]) -> None:
-    await tx.execute(
-        WRITE,
-        [v.device_id for v in verdicts],
-        [v.policy_id for v in verdicts],
-        [v.policy_version for v in verdicts],
-        [v.state for v in verdicts],
-        [[f.model_dump(mode="json", exclude_none=True) for f in v.findings] for v in verdicts],
-        [v.evaluated_at for v in verdicts],
-        [v.due_at for v in verdicts],
-    )
+    await tx.execute(WRITE, [_row(verdict) for verdict in verdicts])
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    findings = [f.model_dump(mode="json", exclude_none=True) for f in verdict.findings]
+    return {
+        "device_id": str(verdict.device_id),
+        "policy_id": str(verdict.policy_id),
+        "policy_version": verdict.policy_version,
+        "state": verdict.state,
+        "findings": findings,
+        "evaluated_at": verdict.evaluated_at,
+        "due_at": verdict.due_at,
+    }
 
 
 async def due(tx: Connection, now: datetime, limit: int) -> list[Key]:
