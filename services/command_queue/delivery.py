@@ -156,11 +156,9 @@ class Delivery:
                 key = (turn.channel_id, answer.command_id)
                 told[key] = Told(answer.errors, answer.values, text)
                 ends.append(self._end(turn.channel_id, answer.command_id, answer, text))
-        if not ends:
-            return set()
         settled = await outcomes.settle(tx, ends, work.now, out_of=OUT)
         channels = {one.channel_id for one in settled}
-        busy = await pending.with_work(tx, channels)
+        busy = await pending.with_work(tx, channels) if channels else set()
         work.events += settling.tell(settled, work.now, busy=busy, told=told)
         profiles = [
             (one.profile_identifier, one.command_id)

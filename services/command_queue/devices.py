@@ -56,7 +56,7 @@ async def apply(tx: Connection, states: Sequence[DeviceState], now: datetime) ->
 async def publish(tx: Connection, published: Sequence[AuthorityPublished]) -> None:
     """Replace the certificates that device identities are issued under."""
     await devices.publish(
-        tx, [(one.authority, one.meta.sequence, one.certificates) for one in published]
+        tx, [(one.authority, one.meta.sequence, "\n".join(one.certificates)) for one in published]
     )
 
 

@@ -87,7 +87,7 @@ class Identity:
             published = tuple(await speakers.authorities(tx))
         self._issuers_at = now
         if published != self._issuers_of:
-            found = [x509.load_pem_x509_certificate(pem.encode()) for pem in published]
+            found = x509.load_pem_x509_certificates("\n".join(published).encode())
             self._issuers, self._issuers_of = Issuers(found), published
             log.info("Trust anchors of devices", extra={"certificates": len(found)})
 

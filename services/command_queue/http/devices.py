@@ -57,7 +57,7 @@ async def _read(
                 data += chunk
                 if size > MAX_ANSWER and len(data) > LARGE:
                     if file is None:
-                        file = stack.enter_context(tempfile.TemporaryFile())
+                        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
                     await asyncio.to_thread(file.write, bytes(data))
                     data.clear()
     except TimeoutError:

@@ -54,7 +54,8 @@ CREATE INDEX pin_enrollment ON pin (enrollment_id);
 CREATE TABLE authority (
     authority text PRIMARY KEY,
     sequence bigint NOT NULL,
-    certificates text[] NOT NULL
+    -- PEM, one after the other.
+    certificates text NOT NULL
 );
 
 -- The last fence of each enrollment. Not part of the projection: it outlives a rebuild.
@@ -206,7 +207,7 @@ CREATE INDEX outcome_device ON outcome (device_id, command_id DESC);
 -- ---- The guard ----------------------------------------------------------------------------------
 
 -- Read at claim time: what they name is not handed out, from the freeze's own answer on.
-CREATE TABLE freeze (
+CREATE TABLE command_freeze (
     freeze_id uuid PRIMARY KEY,
     -- Null: every class.
     command_class text,

@@ -111,9 +111,7 @@ SELECT channel_id, device_id FROM channel WHERE channel_id = ANY($1::uuid[])
 
 PUBLISH = """
 INSERT INTO authority (authority, sequence, certificates)
-SELECT told.authority, told.sequence,
-       ARRAY(SELECT jsonb_array_elements_text(told.certificates))
-FROM unnest($1::text[], $2::bigint[], $3::jsonb[]) AS told (authority, sequence, certificates)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
 ON CONFLICT (authority) DO UPDATE
     SET sequence = excluded.sequence, certificates = excluded.certificates
 WHERE authority.sequence < excluded.sequence
@@ -276,7 +274,7 @@ async def devices_of_channels(tx: Connection, channels: Collection[UUID]) -> dic
     return {row["channel_id"]: row["device_id"] for row in rows}
 
 
-async def publish(tx: Connection, told: Sequence[tuple[str, int, list[str]]]) -> None:
+async def publish(tx: Connection, told: Sequence[tuple[str, int, str]]) -> None:
     """Replace trust anchors: (authority, sequence, PEM certificates)."""
     await tx.execute(
         PUBLISH, [one[0] for one in told], [one[1] for one in told], [one[2] for one in told]

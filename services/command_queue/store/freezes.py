@@ -8,16 +8,16 @@ from uuid import UUID
 from shared.db.pool import Connection, Record
 
 ADD = """
-INSERT INTO freeze (freeze_id, command_class, before, actor, reason, created_at)
+INSERT INTO command_freeze (freeze_id, command_class, before, actor, reason, created_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 """
 LIFT = """
-UPDATE freeze SET lifted_at = $2, lifted_by = $3 WHERE freeze_id = $1 AND lifted_at IS NULL
+UPDATE command_freeze SET lifted_at = $2, lifted_by = $3 WHERE freeze_id = $1 AND lifted_at IS NULL
 RETURNING freeze_id, command_class
 """
-EXISTS = "SELECT EXISTS (SELECT FROM freeze WHERE freeze_id = $1)"
+EXISTS = "SELECT EXISTS (SELECT FROM command_freeze WHERE freeze_id = $1)"
 STANDING = """
-SELECT freeze_id, command_class, before, actor, reason, created_at FROM freeze
+SELECT freeze_id, command_class, before, actor, reason, created_at FROM command_freeze
 WHERE lifted_at IS NULL ORDER BY freeze_id
 """
 

@@ -16,7 +16,7 @@ SERVABLE: Final = """
     c.state = 'active' AND c.expires_at > $2
     AND e.state = 'enrolled' AND e.generation = p.generation AND h.open
     AND NOT EXISTS (
-        SELECT FROM freeze AS f
+        SELECT FROM command_freeze AS f
         WHERE f.lifted_at IS NULL
           AND (f.command_class IS NULL OR f.command_class = c.command_class)
           AND (f.before IS NULL OR c.created_at < f.before)

@@ -84,4 +84,4 @@ async def udid_is_known(tx: Connection, udid: str) -> bool:
 
 async def authorities(tx: Connection) -> list[str]:
     """Return the PEM certificates that device identities are issued under."""
-    return [pem for row in await tx.fetch(AUTHORITIES) for pem in row["certificates"]]
+    return [row["certificates"] for row in await tx.fetch(AUTHORITIES)]
