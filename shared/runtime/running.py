@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shared.bus import waking
+from shared.bus.kafka import KafkaAccess
 from shared.db.migrate import SchemaError, check_schema
 from shared.db.pool import Pool, is_transient, open_pool
 from shared.runtime import metrics
@@ -142,3 +143,12 @@ async def _closed(pool: Pool) -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+def kafka_of(settings: Settings) -> KafkaAccess:
+    return KafkaAccess(
+        bootstrap=settings.kafka_bootstrap,
+        username=settings.kafka_username,
+        password=settings.kafka_password,
+        ca_file=settings.kafka_ca_file,
+    )

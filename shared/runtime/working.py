@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from shared.bus import waking
-from shared.bus.kafka import KafkaAccess
 from shared.bus.relay import Relay
 from shared.bus.runner import Runner
 from shared.runtime.background import JobLocks, JobRunner, cancelled, keep_running
-from shared.runtime.running import Running
+from shared.runtime.running import Running, kafka_of
 from shared.runtime.service import Role
-from shared.runtime.settings import Settings
 
 
 class Work:
@@ -69,12 +67,3 @@ class Work:
 
     def observe(self) -> None:
         self._running.observe()
-
-
-def kafka_of(settings: Settings) -> KafkaAccess:
-    return KafkaAccess(
-        bootstrap=settings.kafka_bootstrap,
-        username=settings.kafka_username,
-        password=settings.kafka_password,
-        ca_file=settings.kafka_ca_file,
-    )

@@ -16,8 +16,8 @@ from shared.bus.kafka import stop
 from shared.events import Event
 from shared.events.registry import TOPICS
 from shared.runtime.redaction import redact
+from shared.runtime.running import kafka_of
 from shared.runtime.settings import Settings
-from shared.runtime.working import kafka_of
 from tools.cli import place
 from tools.cli.client import Client
 from tools.cli.devices import resolve

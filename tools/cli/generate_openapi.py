@@ -58,7 +58,8 @@ class Document:
         self._services = of
         models = [_PROBLEM, *(model for _, route in self._routes() for model in _models(route))]
         references, schemas = models_json_schema(list(dict.fromkeys(models)), ref_template=_REF)
-        self._references, self._schemas = references, schemas.get("$defs", {})
+        self._references = references
+        self._schemas = {n: _without_markers(s) for n, s in schemas.get("$defs", {}).items()}
 
     def _routes(self) -> Iterator[tuple[Service[Any], Route]]:
         for service in self._services:
@@ -150,6 +151,15 @@ class Document:
                 used.add(name)
                 waiting |= _referred(self._schemas[name])
         return {name: self._schemas[name] for name in sorted(used)}
+
+
+def _without_markers(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out defaults that the schema itself refuses: a validator fills those fields in."""
+    for field in schema.get("properties", {}).values():
+        default, pattern = field.get("default"), field.get("pattern")
+        if isinstance(default, str) and pattern and not re.search(pattern, default):
+            del field["default"]
+    return schema
 
 
 def _models(route: Route) -> Iterator[Model]:

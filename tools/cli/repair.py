@@ -14,9 +14,8 @@ from shared.bus import Handlers, Poison, apply, envelope, outbox
 from shared.bus.kafka import stop
 from shared.db.pool import open_pool, transaction
 from shared.events.registry import SERVICES, TOPICS, topics_read
-from shared.runtime.running import Running, opened
+from shared.runtime.running import Running, kafka_of, opened
 from shared.runtime.settings import Settings
-from shared.runtime.working import kafka_of
 from tools.cli import place, services
 from tools.cli.errors import CliError
 
