@@ -129,12 +129,17 @@ class Judge:
         verdicts: Iterable[Verdict],
         last: Mapping[verdict_store.Key, Verdict],
     ) -> None:
-        moved = []
+        moved: list[Moved] = []
+        # Verdicts that stay as they are leave their device's state alone; its management may not.
+        touched = {key for key, occasion in work.occasions.items() if occasion.changed is None}
         for verdict in verdicts:
             before = last.get((verdict.device_id, verdict.policy_id))
             was = before.state if before else None
-            moved.append(Moved(verdict.policy_id, was, verdict.state))
-        moved += await device_store.roll_up(tx, work.occasions)
+            if was is not verdict.state:
+                moved.append(Moved(verdict.policy_id, was, verdict.state))
+                touched.add(verdict.device_id)
+        if touched:
+            moved += await device_store.roll_up(tx, touched)
         await tallies.add(tx, moved)
 
 

@@ -68,12 +68,22 @@ async def _assembled(
     found = await answer_parts.take(tx, [(e.command_id, e.device_id) for e in events])
     for event in filter(is_answer, events):
         key = (event.command_id, event.device_id)
-        parts = found.get(key, {})
-        if sorted(parts) != list(range(event.answer_parts)):
+        answer = _joined(found.get(key, {}), event.answer_parts)
+        if answer is None:
             metrics.REPORTS.labels(event.section, "incomplete").inc()
-            continue
-        whole[key] = orjson.loads("".join(parts[n] for n in range(event.answer_parts)))
+        else:
+            whole[key] = answer
     return whole
+
+
+def _joined(parts: Mapping[int, str], count: int) -> Any:
+    """Parse the parts as one text; None when one is missing or they are of different answers."""
+    if sorted(parts) != list(range(count)):
+        return None
+    try:
+        return orjson.loads("".join(parts[n] for n in range(count)))
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _read(event: CommandFinished, assembled: Mapping[answer_parts.Key, Any]) -> Answer | None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from services.inventory import refresh
 from services.inventory.facts import FACTS, LISTS, MAIN, SECTIONS
+from services.inventory.filters import Filters
 from services.inventory.store import devices, facts, items, reports
 from shared.bus import outbox
 from shared.db.locks import lock_devices
@@ -41,7 +42,7 @@ class Inventory:
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
 
-    async def devices(self, filters: devices.Filters, after: UUID | None, limit: int) -> Rows:
+    async def devices(self, filters: Filters, after: UUID | None, limit: int) -> Rows:
         async with transaction(self._pool) as tx:
             rows = await devices.page(tx, filters, MAIN, after, limit + 1)
         return page_of(rows, limit, lambda row: [str(row["device_id"])])

@@ -339,6 +339,16 @@ async def test_events_in_one_batch_end_in_the_same_verdicts(compliance: Any) -> 
     ]
 
 
+async def test_facts_may_come_before_the_device_is_introduced(compliance: Any) -> None:
+    policy = await compliance.policy(PASSCODE)
+    device = uuid7()
+    await compliance.facts(device, passcode__present=True)
+    assert not (await compliance.told()).of(VerdictChanged)
+    await compliance.service.hears(compliance.state(device), service="enrollment")
+    assert await compliance.states(device) == ["compliant", "compliant"]
+    assert await compliance.counts(policy) == await compliance.counts() == {"compliant": 1}
+
+
 async def test_an_older_fact_changes_nothing(compliance: Any) -> None:
     await compliance.policy(PASSCODE)
     device = await compliance.device()

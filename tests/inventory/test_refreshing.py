@@ -195,6 +195,11 @@ async def test_the_list_of_devices_pages_and_filters(inventory: Any) -> None:
     assert await ids("application=com.example.vpn") == [str(phones[1])]
 
 
+async def test_the_catalogue_of_facts_can_be_read(inventory: Any) -> None:
+    known = (await inventory.service.call("GET", "/api/v1/inventory/facts")).json["items"]
+    assert {row["name"]: row["kind"] for row in known}["passcode.present"] == "flag"
+
+
 async def test_one_device_shows_its_facts_reports_and_last_sign_of_life(inventory: Any) -> None:
     device = await inventory.device(name="Desk")
     seen_at = inventory.later(hours=1)

@@ -239,14 +239,22 @@ async def test_a_large_answer_is_put_together_from_its_parts(inventory: Any) -> 
     assert await pool.fetchval("SELECT count(*) FROM answer_part") == 0
 
 
-async def test_a_large_answer_with_a_part_missing_is_left_out(inventory: Any) -> None:
+@pytest.mark.parametrize("given", [{1: "{}"}, {0: "{", 1: "]"}, {}])
+async def test_a_large_answer_that_is_not_whole_is_left_out(
+    inventory: Any, given: dict[int, str]
+) -> None:
     device = await inventory.device()
     finished = inventory.finished(device, "applications", None, answer_parts=2)
-    part = CommandAnswerPart(
-        device_id=device, command_id=finished.command_id, part=1, parts=2, data="{}"
-    )
-    await inventory.service.hears(part, finished, service="command_queue")
+    parts = [
+        CommandAnswerPart(
+            device_id=device, command_id=finished.command_id, part=part, parts=2, data=data
+        )
+        for part, data in given.items()
+    ]
+    await inventory.service.hears(*parts, finished, service="command_queue")
     assert not (await inventory.told()).events
+    pool = inventory.service.context.pool
+    assert await pool.fetchval("SELECT count(*) FROM answer_part") == 0
 
 
 async def test_many_devices_in_one_batch_keep_apart(inventory: Any) -> None:

@@ -9,6 +9,8 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel
 
+from services.inventory.facts import FACTS
+from services.inventory.filters import Filters
 from services.inventory.http.models import (
     ApplicationList,
     AtQuery,
@@ -20,12 +22,13 @@ from services.inventory.http.models import (
     History,
     HistoryQuery,
     ItemQuery,
+    KnownFact,
+    KnownFacts,
     ProfileList,
     RefreshAnswer,
     RefreshRequest,
 )
 from services.inventory.queries import Inventory, Past, unknown
-from services.inventory.store.devices import Filters
 from shared.events.inventory import Section
 from shared.runtime.http import Page, caller, parse_body, parse_query, render
 from shared.runtime.problems import Problem
@@ -102,6 +105,15 @@ async def get_facts(request: web.Request) -> web.StreamResponse:
     return render(FactList.model_validate({"device_id": device_id, "at": query.at, "items": rows}))
 
 
+async def list_known_facts(_request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/inventory/facts: which facts there are, and what they mean."""
+    known = [
+        KnownFact(name=fact.name, section=fact.section, kind=fact.kind, about=fact.about)
+        for fact in FACTS.values()
+    ]
+    return render(KnownFacts(items=known))
+
+
 def _lists(section: Section, key: str, answer: type[BaseModel]) -> Handler:
     """GET /api/v1/inventory/devices/{device_id}/SECTION?at=TIME; `key` names an entry's key."""
 
@@ -145,6 +157,14 @@ async def post_refresh(request: web.Request) -> web.StreamResponse:
 _DEVICES = "/api/v1/inventory/devices"
 _ONE = f"{_DEVICES}/{{device_id}}"
 ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/inventory/facts",
+        list_known_facts,
+        permission="inventory.read",
+        summary="List the facts that are known of devices, with their meaning",
+        answer=KnownFacts,
+    ),
     Route(
         "GET",
         _DEVICES,

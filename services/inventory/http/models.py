@@ -62,6 +62,18 @@ class AtQuery(BaseModel):
     """An instant with a zone; without it: now."""
 
 
+class KnownFact(BaseModel):
+    name: str
+    section: Section
+    kind: Literal["text", "flag", "number", "count", "time"]
+    about: str
+
+
+class KnownFacts(BaseModel):
+    items: list[KnownFact]
+    next: str | None = None
+
+
 class FactRow(BaseModel):
     name: str
     value: Any

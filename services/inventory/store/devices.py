@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from services.inventory.filters import Filters
 from shared.db.pool import Connection
 
 REPLACE = """
@@ -125,17 +126,6 @@ class Device:
     managed: bool
     refresh_due_at: datetime
     """Where its first scheduled refresh falls, should it have none yet."""
-
-
-@dataclass(frozen=True)
-class Filters:
-    platform: str | None = None
-    os: str | None = None
-    """A version, or the beginning of one up to a dot: `17` finds 17.4."""
-    model: str | None = None
-    q: str | None = None
-    managed: bool | None = None
-    application: str | None = None
 
 
 async def replace(tx: Connection, devices: Sequence[Device]) -> None:

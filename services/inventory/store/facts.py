@@ -75,7 +75,7 @@ DELETE FROM fact_history WHERE (device_id, name, valid_until) IN (
 
 @dataclass(frozen=True)
 class Observation:
-    """One fact as a report holds it."""
+    """One fact as a report holds it; its value is text, a number or a boolean."""
 
     device_id: UUID
     name: str

@@ -19,8 +19,8 @@ WITH reported AS (
     SELECT device_id, key, detail, since FROM {table} WHERE device_id = ANY($2::uuid[])
 ), gone AS (
     DELETE FROM {table}
-    WHERE device_id = ANY($2::uuid[])
-      AND (device_id, key) NOT IN (SELECT device_id, key FROM news)
+    WHERE device_id = ANY($2::uuid[]) AND NOT EXISTS (
+        SELECT FROM news WHERE news.device_id = {table}.device_id AND news.key = {table}.key)
     RETURNING device_id, key
 ), written AS (
     INSERT INTO {table} (device_id, key, detail, since)
