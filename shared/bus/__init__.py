@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from shared.bus.applying import apply
-from shared.bus.handlers import Handler, Handlers, Poison
+from shared.bus.handlers import Handler, Handlers, Poison, TryLater
 
-__all__ = ["Handler", "Handlers", "Poison", "apply"]
+__all__ = ["Handler", "Handlers", "Poison", "TryLater", "apply"]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from shared.bus.handlers import Poison
+from shared.db.errors import describe
 from shared.events import Event, Meta
 from shared.events.registry import EVENTS
 
@@ -65,4 +66,4 @@ def decode(headers: Headers, value: bytes | None) -> Event:
         )
         return model.model_validate_json(value or b"").received(meta)
     except (KeyError, ValueError, UnicodeDecodeError) as error:
-        raise Poison(f"not an event of ours: {type(error).__name__}") from error
+        raise Poison(f"not an event of ours: {describe(error)}", reason="malformed") from error

@@ -65,7 +65,8 @@ class KafkaAccess(BaseModel):
             # aiokafka would take the session timeout: the batch in hand must fit into it.
             rebalance_timeout_ms=60_000,
             heartbeat_interval_ms=self.heartbeat_ms,
-            max_poll_interval_ms=300_000,
+            # While a partition waits for the database nobody polls; our own watchdog judges that.
+            max_poll_interval_ms=86_400_000,
             request_timeout_ms=30_000,
         )
 

@@ -12,6 +12,7 @@ from shared.events import (
     audit,
     commands,
     compliance,
+    dead_letters,
     device_state,
     devices,
     inventory,
@@ -101,6 +102,7 @@ EVENTS: dict[str, type[Event]] = {
         compliance.VerdictChanged,
         compliance.PolicyChanged,
         audit.AuditRecorded,
+        dead_letters.DeadLettered,
     )
 }
 

@@ -1,0 +1,164 @@
+"""What becomes of the records of one partition: an effect, a wait, or a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from shared.bus import dead_letters, metrics, records, tracing
+from shared.bus.applying import apply
+from shared.bus.context import correlated
+from shared.bus.handlers import Handlers, Poison, TryLater
+from shared.bus.limits import FailureLimit
+from shared.bus.records import Arrival, Record
+from shared.db.pool import Pool, describe, is_transient, transaction
+
+log = logging.getLogger(__name__)
+
+TRIES = 5
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+
+
+class Abandoned(Exception):  # noqa: N818 - nothing went wrong
+    """The partition goes to somebody else, who will read these records again."""
+
+
+class Handling:
+    """Handles one partition's records in order; `abandon` ends its waiting, not its working."""
+
+    def __init__(
+        self,
+        service: str,
+        group: str,
+        pool: Pool,
+        handlers: Handlers,
+        limit: FailureLimit,
+        turns: asyncio.Semaphore,
+    ) -> None:
+        self._service, self._group, self._pool = service, group, pool
+        self._handlers, self._limit, self._turns = handlers, limit, turns
+        self._abandoned = asyncio.Event()
+        self.moved_at = time.monotonic()
+        """When it last got on, or knew why it could not."""
+
+    def abandon(self) -> None:
+        """Stop waiting for better times: the records are somebody else's soon."""
+        self._abandoned.set()
+
+    async def handle(self, batch: Sequence[Record]) -> None:
+        """Let a batch take effect in one transaction, or each of its records come to an end.
+
+        Raises Abandoned when told to let go, TooManyFailuresError when too much was given up.
+        """
+        arrivals = []
+        for record in batch:
+            wanted = records.concerns(record, self._handlers)
+            if wanted is None:
+                metrics.SKIPPED.labels(self._service, record.topic).inc()
+            elif wanted:
+                try:
+                    arrivals.append(Arrival(record, records.read(record)))
+                except Poison as error:
+                    await self._give_up(record, error)
+        if arrivals:
+            await self._settle(arrivals, TRIES)
+        self.moved_at = time.monotonic()
+
+    async def _settle(self, arrivals: Sequence[Arrival], tries: int) -> None:
+        """Apply; what fails again and again is split until the one that fails stands alone."""
+        try:
+            await self._persist(arrivals, tries)
+        except Abandoned:
+            raise
+        except Exception as error:  # noqa: BLE001 - it goes into the dead letter
+            if len(arrivals) > 1:
+                left = tries if isinstance(error, Poison) else 1
+                middle = len(arrivals) // 2
+                await self._settle(arrivals[:middle], left)
+                await self._settle(arrivals[middle:], left)
+                return
+            await self._give_up(arrivals[0].record, error)
+        else:
+            self._limit.passed(len(arrivals))
+
+    async def _persist(self, arrivals: Sequence[Arrival], tries: int) -> None:
+        """Try for ever while errors pass by themselves, else `tries` times; poison only once."""
+        failures, pause = 0, _FIRST_PAUSE
+        while True:
+            try:
+                await self._apply(arrivals)
+            except Poison:
+                raise
+            except Exception as error:
+                passing = isinstance(error, TryLater) or is_transient(error)
+                failures += not passing
+                if failures >= tries:
+                    raise
+                self._note_retry(arrivals[0].record, error, "transient" if passing else "unknown")
+            else:
+                return
+            await self._wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _apply(self, arrivals: Sequence[Arrival]) -> None:
+        events = [arrival.event for arrival in arrivals]
+        source = arrivals[0].record
+        correlations = {event.meta.correlation_id for event in events}
+        only = correlations.pop() if len(correlations) == 1 else None
+        async with self._turns:
+            begun = time.monotonic()
+            with (
+                correlated(only),
+                tracing.processing(source.topic, source.partition, self._group, events),
+            ):
+                await apply(self._pool, self._service, self._handlers, events)
+            seconds = time.monotonic() - begun
+            metrics.HANDLE_SECONDS.labels(self._service, source.topic).observe(seconds)
+
+    async def _give_up(self, record: Record, error: BaseException) -> None:
+        """Keep a record as a dead letter, however long the database takes to take it."""
+        reason = error.reason if isinstance(error, Poison) else "failed"
+        new = await self._keep(record, reason, error)
+        if new:
+            metrics.DEAD_LETTERED.labels(self._service, reason).inc()
+            log.error(
+                "An event was given up: see `muster dead-letters`",
+                extra={**_place(record), "reason": reason, "error": describe(error)},
+            )
+        self._limit.failed()
+
+    async def _keep(self, record: Record, reason: str, error: BaseException) -> bool:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                async with transaction(self._pool) as tx:
+                    return await dead_letters.record(tx, record, reason, error)
+            except Exception as obstacle:
+                if not is_transient(obstacle):
+                    raise
+                self._note_retry(record, obstacle, "transient")
+            await self._wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _note_retry(self, record: Record, error: BaseException, kind: str) -> None:
+        self.moved_at = time.monotonic()
+        metrics.RETRIES.labels(self._service, kind).inc()
+        log.warning(
+            "Events are tried again",
+            extra={**_place(record), "kind": kind, "error": describe(error)},
+        )
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._abandoned.wait()
+        except TimeoutError:
+            return
+        raise Abandoned
+
+
+def _place(record: Record) -> dict[str, object]:
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
