@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from cryptography import x509
@@ -117,9 +117,8 @@ class _Connection(asyncio.Protocol):
         self._topic = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("APNs runs over TCP")
-        self._transport = transport
+        # uvloop's TLS transport does not inherit from asyncio.Transport.
+        self._transport = cast("asyncio.Transport", transport)
         self._topic = _topic_of(transport.get_extra_info("ssl_object"))
         self._h2.initiate_connection()
         self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: _CONCURRENT_STREAMS})
