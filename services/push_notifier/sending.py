@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +25,8 @@ from shared.events.base import Event, uuid7
 from shared.events.pushes import PushFailed, PushSent
 from shared.runtime.clock import Clock
 from shared.sealed import Keyring, SealError
+
+log = logging.getLogger(__name__)
 
 _LEASE = timedelta(seconds=60)
 _FIRST_CIRCUIT = timedelta(minutes=1)
@@ -104,6 +108,10 @@ class Sender:
             await attempts.close_circuits(tx, sorted(healthy))
         metrics.CIRCUITS_OPEN.set(await attempts.count_circuits(tx, now))
         await outbox.emit(tx, [_event(push) for push in pushed])
+        failed = [push for push in pushed if push.decision.fate is not Fate.WOKEN]
+        if failed:
+            why = Counter(f"{push.answer.status} {push.answer.reason}" for push in failed)
+            log.warning("Pushes failed", extra={"answers": dict(why.most_common(5))})
 
     def _settled(self, push: Pushed, now: datetime) -> Settled:
         fate = push.decision.fate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 import tempfile
@@ -16,6 +17,9 @@ from aioapns.exceptions import ConnectionError as ApnsConnectionError
 from aioapns.exceptions import MaxAttemptsExceeded
 
 from services.push_notifier.answers import UNREACHABLE, Answer, apns_time
+
+# It says each failure several times over; here every failure is an answer, and counted.
+logging.getLogger("aioapns").setLevel(logging.CRITICAL)
 
 
 class _Connection(APNsTLSClientProtocol):
