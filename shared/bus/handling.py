@@ -44,6 +44,11 @@ class Handling:
         self.moved_at = time.monotonic()
         """When it last got on, or knew why it could not."""
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the partition goes to somebody else."""
+        return self._abandoned.is_set()
+
     def abandon(self) -> None:
         """Stop waiting for better times: the records are somebody else's soon."""
         self._abandoned.set()

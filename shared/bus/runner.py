@@ -149,7 +149,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         consumer = self._consumer
         if consumer is None:
             raise RuntimeError("partitions are assigned by a running consumer")
-        while True:
+        while not partition.handling.abandoned:
             batches = await consumer.getmany(
                 partition.place, timeout_ms=_POLL_MS, max_records=BATCH_RECORDS
             )
