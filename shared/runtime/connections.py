@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -62,8 +62,9 @@ class LimitedConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._entered = self._gate.enter()
-        if not self._entered and isinstance(transport, asyncio.Transport):
-            transport.abort()
+        if not self._entered:
+            # uvloop's TLS transport does not inherit from asyncio.Transport.
+            cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
         self._start_timer()

@@ -71,7 +71,7 @@ async def opened(
     Waits for the database and for the migrations; raises SchemaError when the schema stays too old
     or is too new for this code; SettingsError and missing keys at once.
     """
-    SERVICE.set(service.name)
+    token = SERVICE.set(service.name)
     settings = service.settings.load(environ, service.name)
     async with AsyncExitStack() as stack:
         pool = await _patient(settings, lambda: _checked_pool(service.name, settings))
@@ -79,6 +79,7 @@ async def opened(
         context = _context(service, settings, pool, clock or SystemClock(), internal)
         stack.push_async_callback(context.internal.close)
         parts = await stack.enter_async_context(service.build(context))
+        SERVICE.reset(token)
         yield Running(service, context, parts)
 
 

@@ -7,19 +7,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.bus import Handlers, Poison, apply, envelope, outbox
-from shared.bus.kafka import stop
+from shared.bus import outbox, rebuilding
 from shared.db.pool import open_pool, transaction
-from shared.events.registry import SERVICES, TOPICS, topics_read
-from shared.runtime.running import Running, kafka_of, opened
+from shared.events.registry import SERVICES
+from shared.runtime.running import kafka_of, opened
+from shared.runtime.service import Service
 from shared.runtime.settings import Settings
 from tools.cli import place, services
 from tools.cli.errors import CliError
-
-_BATCH = 500
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,50 +60,13 @@ def run_rebuild(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _rebuild(service: Any, environ: Mapping[str, str]) -> None:
+async def _rebuild(service: Service[Any], environ: Mapping[str, str]) -> None:
     """Beside the running service: row locks and sequence guards let both write."""
     async with opened(service, environ) as running:
-        handlers = _compacted(running.parts.handlers)
-        if not handlers:
-            raise CliError(f"{service.name} has no projection of a compacted topic")
-        topics = [t for t in topics_read(set(handlers)) if TOPICS[t].compacted]
-        consumer = kafka_of(running.context.settings).consumer(None, topics)
-        await consumer.start()
-        try:
-            read = await _replay(consumer, running, handlers)
-        finally:
-            await stop(consumer)
-    print(f"{service.name}: {read} events of {', '.join(topics)} read again")
-
-
-def _compacted(handlers: Handlers) -> Handlers:
-    return {
-        model: handler
-        for model, handler in handlers.items()
-        if model.TOPIC in TOPICS and TOPICS[model.TOPIC].compacted
-    }
-
-
-async def _replay(consumer: AIOKafkaConsumer, running: Running, handlers: Handlers) -> int:
-    """Apply everything up to what the topics hold now; the number of events."""
-    await consumer.seek_to_beginning()
-    ends = await consumer.end_offsets(list(consumer.assignment()))
-    read = 0
-    while await _behind(consumer, ends):
-        for batch in (await consumer.getmany(timeout_ms=1000, max_records=_BATCH)).values():
-            events = []
-            for record in batch:
-                try:
-                    events.append(envelope.decode(record.headers, record.value))
-                except Poison as poison:
-                    print(f"left out {record.topic} {record.partition}/{record.offset}: {poison}")
-            await apply(running.context.pool, running.name, handlers, events)
-            read += len(events)
-    return read
-
-
-async def _behind(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
-    for partition, end in ends.items():
-        if await consumer.position(partition) < end:
-            return True
-    return False
+        handlers = running.parts.handlers
+        kafka = kafka_of(running.context.settings)
+        read = await rebuilding.rebuild(service.name, kafka, running.context.pool, handlers)
+        topics = ", ".join(rebuilding.compacted_topics(handlers))
+    if not topics:
+        raise CliError(f"{service.name} has no projection of a compacted topic")
+    print(f"{service.name}: {read} events of {topics} were read again")
