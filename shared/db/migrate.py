@@ -66,6 +66,10 @@ class SchemaError(Exception):
     """The schema and this code do not fit together; the message says what to do."""
 
 
+class SchemaTooNewError(SchemaError):
+    """The schema no longer serves code as old as this: waiting does not help."""
+
+
 @dataclass(frozen=True)
 class Migration:
     """One file; `source` is the folder's name in the record."""
@@ -141,14 +145,14 @@ async def check_schema(pool: Pool, service: str, *, folders: Folders | None = No
         )
         row = found.get(source)
         if row and row["compat_version"] > own:
-            raise SchemaError(
+            raise SchemaTooNewError(
                 f"{schema_of(service)}: {source} is at {row['compat_version']}, this code knows "
                 f"{own}: run the newer release"
             )
         if (row["schema_version"] if row else 0) < needed:
             raise SchemaError(
                 f"{schema_of(service)}: {source} needs migration {needed}: run "
-                f"`muster db migrate {service}`"
+                f"`muster migrate {service}`"
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from shared.bus import waking
 from shared.bus.kafka import KafkaAccess
-from shared.db.migrate import SchemaError, check_schema
+from shared.db.migrate import SchemaError, SchemaTooNewError, check_schema
 from shared.db.pool import Pool, is_transient, open_pool
 from shared.runtime import metrics
 from shared.runtime.clock import Clock, SystemClock
@@ -126,9 +126,9 @@ async def _patient(settings: Settings, attempt: Callable[[], Awaitable[T]]) -> T
         try:
             return await attempt()
         except Exception as error:
-            if not (isinstance(error, SchemaError) or is_transient(error)):
-                raise
-            if time.monotonic() >= deadline:
+            passes = isinstance(error, SchemaError) or is_transient(error)
+            hopeless = isinstance(error, SchemaTooNewError) or time.monotonic() >= deadline
+            if hopeless or not passes:
                 raise
             why = f"{type(error).__name__}: {error}"
             if why != said:
