@@ -152,7 +152,7 @@ async def check_schema(pool: Pool, service: str, *, folders: Folders | None = No
         if (row["schema_version"] if row else 0) < needed:
             raise SchemaError(
                 f"{schema_of(service)}: {source} needs migration {needed}: run "
-                f"`muster migrate {service}`"
+                f"`muster db migrate {service}`"
             )
 
 
