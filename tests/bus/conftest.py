@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
 
-from shared.bus import envelope
 from shared.bus.kafka import KafkaAccess, stop
 from shared.db.migrate import Folders, folders_of, migrate
 from shared.db.pool import Pool, open_pool
-from shared.events import Event
+from shared.events.commands import DeviceSeen
+from shared.events.registry import topics_read
+from tests.bus.small import SERVICE, TABLES, Publisher, Tap
 from tools.embedded import topics
 from tools.embedded.testing import MakeDatabase
-
-SERVICE = "inventory"
-TABLES = """
-CREATE TABLE device (device_id uuid PRIMARY KEY, name text, sequence bigint NOT NULL DEFAULT 0);
-CREATE TABLE effect (
-    place bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    device_id uuid NOT NULL,
-    type text NOT NULL,
-    note text
-);
-"""
 
 
 @pytest.fixture(scope="session")
@@ -56,31 +47,6 @@ async def kafka(kafka_bootstrap: str) -> KafkaAccess:
     return KafkaAccess(bootstrap=kafka_bootstrap, heartbeat_ms=500)
 
 
-class Tap:
-    """Reads what is written to some topics from now on."""
-
-    def __init__(self, kafka: KafkaAccess, names: Sequence[str]) -> None:
-        self._consumer = kafka.consumer(None, names)
-        self.events: list[Event] = []
-
-    async def open(self) -> None:
-        await self._consumer.start()
-        ends = await self._consumer.end_offsets(self._consumer.assignment())
-        for partition, offset in ends.items():
-            self._consumer.seek(partition, offset)
-
-    async def close(self) -> None:
-        await stop(self._consumer)
-
-    async def until(self, enough: Callable[[list[Event]], bool]) -> list[Event]:
-        """All events since the tap was opened, in the order of their partitions."""
-        while not enough(self.events):
-            batches = await self._consumer.getmany(timeout_ms=200)
-            for records in batches.values():
-                self.events += [envelope.decode(record.headers, record.value) for record in records]
-        return self.events
-
-
 @pytest.fixture
 async def tap(kafka: KafkaAccess) -> AsyncIterator[Tap]:
     """What arrives on the topics of the small service."""
@@ -88,3 +54,27 @@ async def tap(kafka: KafkaAccess) -> AsyncIterator[Tap]:
     await tap.open()
     yield tap
     await tap.close()
+
+
+@pytest.fixture
+async def publisher(kafka: KafkaAccess) -> AsyncIterator[Publisher]:
+    publisher = Publisher(kafka)
+    await publisher.start()
+    yield publisher
+    await publisher.stop()
+
+
+@pytest.fixture
+async def group(kafka: KafkaAccess) -> str:
+    """A consumer group that begins where the topics end now."""
+    name = f"muster-inventory-{uuid4()}"
+    everything = kafka.consumer(None, topics_read({DeviceSeen}))
+    await everything.start()
+    ends = await everything.end_offsets(everything.assignment())
+    await stop(everything)
+    consumer = kafka.consumer(name)
+    consumer.assign(list(ends))
+    await consumer.start()
+    await consumer.commit(ends)
+    await stop(consumer)
+    return name

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -19,7 +18,7 @@ from shared.db.locks import lock_devices
 from shared.db.pool import Pool, open_pool, transaction
 from shared.events import Event, uuid7
 from shared.events.inventory import FactChange, FactsChanged
-from tests.bus.conftest import SERVICE, Tap
+from tests.bus.small import SERVICE, Tap, running
 
 
 def changed(device_id: UUID | None = None, value: object = "1") -> FactsChanged:
@@ -34,16 +33,6 @@ async def emit(pool: Pool, *events: FactsChanged) -> None:
     async with transaction(pool) as tx:
         await lock_devices(tx, {event.device_id for event in events})
         await outbox.emit(tx, events)
-
-
-@contextlib.asynccontextmanager
-async def running(*relays: Relay) -> AsyncIterator[None]:
-    """Relays that end a test by their failure."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(relay.run()) for relay in relays]
-        yield
-        for task in tasks:
-            task.cancel()
 
 
 async def empty(pool: Pool) -> None:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -14,108 +13,23 @@ from aiokafka import AIOKafkaConsumer
 
 from shared.bus import Handlers, Poison, TryLater, dead_letters, envelope
 from shared.bus.handling import Handling
-from shared.bus.kafka import KafkaAccess, stop
+from shared.bus.kafka import KafkaAccess
 from shared.bus.runner import Runner
-from shared.bus.testing import travelled
 from shared.db.pool import Connection, Pool
 from shared.events import Event, Meta, uuid7
 from shared.events.commands import DeviceSeen
-from shared.events.registry import topics_read
-from tests.bus.conftest import SERVICE
-
-TOPIC = "muster.command.v1"
-
-
-def seen(device_id: UUID | None = None) -> DeviceSeen:
-    [event] = travelled(
-        DeviceSeen(device_id=device_id or uuid7(), seen_at=datetime.now(UTC)),
-        service="command_queue",
-    )
-    return event
-
-
-async def note(tx: Connection, events: Sequence[Any]) -> None:
-    await tx.executemany(
-        "INSERT INTO effect (device_id, type, note) VALUES ($1, $2, $3)",
-        [(event.device_id, event.TYPE, str(event.meta.event_id)) for event in events],
-    )
-
-
-async def effects(pool: Pool) -> list[str]:
-    rows = await pool.fetch("SELECT note FROM effect ORDER BY place")
-    return [row["note"] for row in rows]
-
-
-def ids(events: Sequence[Event]) -> list[str]:
-    return [str(event.meta.event_id) for event in events]
-
-
-class Publisher:
-    """Writes records as a relay would, and worse ones."""
-
-    def __init__(self, kafka: KafkaAccess) -> None:
-        self._producer = kafka.producer()
-
-    async def start(self) -> None:
-        await self._producer.start()
-
-    async def stop(self) -> None:
-        await stop(self._producer)
-
-    async def send(self, *events: Event, topic: str = TOPIC) -> None:
-        for event in events:
-            headers = envelope.encode(event.TYPE, event.subject, event.meta)
-            await self.raw(event.subject, event.model_dump_json().encode(), headers, topic)
-
-    async def raw(self, key: str, value: bytes | None, headers: Any, topic: str = TOPIC) -> None:
-        await self._producer.send_and_wait(topic, value, key.encode(), headers=list(headers))
-
-
-@pytest.fixture
-async def publisher(kafka: KafkaAccess) -> AsyncIterator[Publisher]:
-    publisher = Publisher(kafka)
-    await publisher.start()
-    yield publisher
-    await publisher.stop()
-
-
-@pytest.fixture
-async def group(kafka: KafkaAccess) -> str:
-    """A consumer group that begins where the topics end now."""
-    name = f"muster-inventory-{uuid4()}"
-    everything = kafka.consumer(None, topics_read({DeviceSeen}))
-    await everything.start()
-    ends = await everything.end_offsets(everything.assignment())
-    await stop(everything)
-    consumer = kafka.consumer(name)
-    consumer.assign(list(ends))
-    await consumer.start()
-    await consumer.commit(ends)
-    await stop(consumer)
-    return name
-
-
-@contextlib.asynccontextmanager
-async def running(*runners: Runner) -> AsyncIterator[None]:
-    """Runners that end a test by their failure."""
-    async with asyncio.TaskGroup() as tasks:
-        started = [tasks.create_task(runner.run()) for runner in runners]
-        yield
-        for task in started:
-            task.cancel()
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    while not await condition():  # noqa: ASYNC110 - nobody announces it
-        await asyncio.sleep(0.05)
-
-
-async def committed(kafka: KafkaAccess, group: str) -> int:
-    admin = kafka.admin()
-    await admin.start()
-    offsets = await admin.list_consumer_group_offsets(group)
-    await admin.close()
-    return sum(max(at.offset, 0) for at in offsets.values())
+from tests.bus.small import (
+    SERVICE,
+    TOPIC,
+    Publisher,
+    committed,
+    effects,
+    ids,
+    note,
+    running,
+    seen,
+    until,
+)
 
 
 @pytest.fixture
