@@ -9,7 +9,8 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from shared.bus import outbox, rebuilding
+from shared.bus import outbox
+from shared.bus.rebuild import compacted_topics, rebuild
 from shared.db.pool import open_pool, transaction
 from shared.events.registry import SERVICES
 from shared.runtime.running import kafka_of, opened
@@ -17,16 +18,18 @@ from shared.runtime.service import Service
 from shared.runtime.settings import Settings
 from tools.cli import place, services
 from tools.cli.errors import CliError
+from tools.cli.run import add_migrate
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    rebuild = commands.add_parser(
+    again = commands.add_parser(
         "rebuild", help="read a service's projections again from the compacted topics"
     )
-    rebuild.add_argument("service", choices=SERVICES)
-    rebuild.set_defaults(run=run_rebuild)
-    database = commands.add_parser("db", help="after a restore")
+    again.add_argument("service", choices=SERVICES)
+    again.set_defaults(run=run_rebuild)
+    database = commands.add_parser("db", help="schemas, and what a restore needs")
     actions = database.add_subparsers(required=True, metavar="ACTION")
+    add_migrate(actions)
     epoch = actions.add_parser(
         "new-epoch", help="sequence numbers start above all that were ever given out"
     )
@@ -65,8 +68,8 @@ async def _rebuild(service: Service[Any], environ: Mapping[str, str]) -> None:
     async with opened(service, environ) as running:
         handlers = running.parts.handlers
         kafka = kafka_of(running.context.settings)
-        read = await rebuilding.rebuild(service.name, kafka, running.context.pool, handlers)
-        topics = ", ".join(rebuilding.compacted_topics(handlers))
+        read = await rebuild(service.name, kafka, running.context.pool, handlers)
+        topics = ", ".join(compacted_topics(handlers))
     if not topics:
         raise CliError(f"{service.name} has no projection of a compacted topic")
     print(f"{service.name}: {read} events of {topics} were read again")

@@ -24,6 +24,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--role", action="append", choices=ROLES, help="repeatable; none: all three"
     )
     parser.set_defaults(run=run)
+    add_migrate(commands)
+
+
+def add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Also as `muster db migrate`."""
     parser = commands.add_parser("migrate", help="bring the schema of a service up to this code")
     parser.add_argument("service", choices=[*SERVICES, "all"])
     parser.add_argument("--phase", choices=["pre", "post", "all"], default="all")
