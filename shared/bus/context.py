@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import NamedTuple
+
+from shared.bus.tracing import current_traceparent
 
 correlation_id: ContextVar[str | None] = ContextVar("muster_correlation_id", default=None)
 """Set by the HTTP middleware and by the runner; None between pieces of work."""
@@ -18,3 +21,15 @@ def correlated(value: str | None) -> Iterator[None]:
         yield
     finally:
         correlation_id.reset(token)
+
+
+class Trail(NamedTuple):
+    """What a request hands on to a batch that serves many: `event.along(*trail)`."""
+
+    correlation_id: str | None
+    traceparent: str | None
+
+
+def trail() -> Trail:
+    """The correlation and the trace in hand; take it before `Batcher.put`, beside the item."""
+    return Trail(correlation_id.get(), current_traceparent())

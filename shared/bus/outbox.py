@@ -59,7 +59,8 @@ async def emit(tx: Connection, events: Iterable[Event]) -> None:
     """Put events into the outbox, in this order, inside the caller's transaction.
 
     The rows of the devices concerned must be locked before: ids then rise in commit order for each
-    of them. Correlation, cause and trace come from `event.because(…)`, else from what is in hand.
+    of them. Correlation, cause and trace come from `event.because(…)` or `event.along(…)`, else
+    from what is in hand.
     Raises EventTooLargeError and ForeignTopicError, both before anything is sent.
     """
     rows = [_row(event) for event in events]
@@ -108,9 +109,9 @@ def _row(event: Event) -> Sequence[Any]:
     _check_size(event, payload)
     event_id: UUID = uuid7()
     cause = event.cause
-    correlation = correlation_id.get()
+    correlation, traceparent = event.trail
     if cause:
-        correlation = cause.correlation_id or str(cause.event_id)
+        correlation = correlation or cause.correlation_id or str(cause.event_id)
     return (
         shard_of(event.subject),
         event.TOPIC,
@@ -118,9 +119,9 @@ def _row(event: Event) -> Sequence[Any]:
         event.TYPE,
         payload,
         event_id,
-        correlation or str(event_id),
+        correlation or correlation_id.get() or str(event_id),
         str(cause.event_id) if cause else None,
-        current_traceparent() or (cause.traceparent if cause else None),
+        traceparent or current_traceparent() or (cause.traceparent if cause else None),
     )
 
 

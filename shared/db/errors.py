@@ -21,6 +21,15 @@ _DATA_STATES = {"54000"}  # an index row or another limit that only this value e
 
 _PLACES = ("table_name", "column_name", "constraint_name")
 
+# A file that is missing today is missing tomorrow.
+_OF_FILES = (
+    FileNotFoundError,
+    PermissionError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+
 TRANSIENT: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
@@ -44,7 +53,7 @@ def is_transient(error: BaseException) -> bool:
     # asyncpg says "connection is closed" and "pool is closing" with its plain InterfaceError.
     if type(error) is asyncpg.InterfaceError:
         return "clos" in str(error)
-    return isinstance(error, TRANSIENT)
+    return isinstance(error, TRANSIENT) and not isinstance(error, _OF_FILES)
 
 
 def is_data_error(error: BaseException) -> bool:

@@ -56,6 +56,7 @@ class Event(Part):
 
     _meta: Meta | None = PrivateAttr(default=None)
     _cause: Meta | None = PrivateAttr(default=None)
+    _trail: tuple[str | None, str | None] = PrivateAttr(default=(None, None))
 
     @property
     def subject(self) -> str:
@@ -90,6 +91,16 @@ class Event(Part):
         """Name the event that led to this one: its correlation goes on, its id is the cause."""
         self._cause = cause._meta
         return self
+
+    def along(self, correlation_id: str | None, traceparent: str | None) -> Self:
+        """Name the request that led to this event, where a batch serves many requests."""
+        self._trail = (correlation_id, traceparent)
+        return self
+
+    @property
+    def trail(self) -> tuple[str | None, str | None]:
+        """Correlation and trace of the request that led to this event."""
+        return self._trail
 
     def payload(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

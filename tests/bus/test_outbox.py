@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from shared.bus import outbox, waking
-from shared.bus.context import correlated
+from shared.bus.context import correlated, trail
 from shared.bus.testing import travelled
 from shared.db.pool import Pool, transaction
 from shared.events import Event, uuid7
@@ -67,6 +67,15 @@ async def test_without_a_cause_the_correlation_is_the_one_in_hand(pool: Pool) ->
         [event] = await emitted(pool, changed())
     assert event.meta.correlation_id == "request-1"
     assert event.meta.causation_id is None
+
+
+async def test_in_a_batch_each_event_has_the_correlation_of_its_own_request(pool: Pool) -> None:
+    trails = []
+    for name in ("request-1", "request-2"):
+        with correlated(name):
+            trails.append(trail())
+    events = await emitted(pool, *(changed().along(*one) for one in trails))
+    assert [event.meta.correlation_id for event in events] == ["request-1", "request-2"]
 
 
 async def test_the_topic_of_each_service_carries_its_name(pool: Pool) -> None:
