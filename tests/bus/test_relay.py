@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from aiokafka.errors import OutOfOrderSequenceNumber
 
-from shared.bus import outbox
+from shared.bus import apply, outbox
 from shared.bus.kafka import KafkaAccess
 from shared.bus.relay import Relay
 from shared.bus.sending import Sending
@@ -18,7 +18,7 @@ from shared.db.locks import lock_devices
 from shared.db.pool import Pool, open_pool, transaction
 from shared.events import Event, uuid7
 from shared.events.inventory import FactChange, FactsChanged
-from tests.bus.small import SERVICE, Tap, running
+from tests.bus.small import SERVICE, Tap, effects, ids, note, running
 
 
 def changed(device_id: UUID | None = None, value: object = "1") -> FactsChanged:
@@ -195,6 +195,8 @@ async def test_a_relay_that_dies_after_the_ack_repeats_and_loses_nothing(
     [values] = values_of(arrived).values()
     assert values == [*range(20), *range(20)]
     assert len({event.meta.event_id for event in arrived}) == len(events)
+    await apply(pool, SERVICE, {FactsChanged: note}, arrived)
+    assert await effects(pool) == ids(arrived[:20])
 
 
 async def test_the_crash_test_would_catch_rows_deleted_before_the_ack(
