@@ -10,6 +10,7 @@ from http import HTTPStatus
 from uuid import uuid4
 
 from aiohttp import web
+from prometheus_client import Histogram
 
 from shared.bus.context import correlation_id
 from shared.db.batcher import Overloaded
@@ -35,6 +36,7 @@ class Endpoint:
     def __init__(self, service: str, route: Route, verifier: Verifier) -> None:
         self._service, self._route, self._verifier = service, route, verifier
         self._in_progress = metrics.HTTP_IN_PROGRESS.labels(service)
+        self._seconds: dict[int, Histogram] = {}
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         SERVICE.set(self._service)
@@ -123,10 +125,11 @@ class Endpoint:
             raise problem from None
 
     def _measure(self, status: int, seconds: float) -> None:
-        route = self._route
-        metrics.HTTP_SECONDS.labels(self._service, route.method, route.path, str(status)).observe(
-            seconds
-        )
+        route, measure = self._route, self._seconds.get(status)
+        if measure is None:
+            labels = (self._service, route.method, route.path, str(status))
+            measure = self._seconds[status] = metrics.HTTP_SECONDS.labels(*labels)
+        measure.observe(seconds)
         if seconds > SLOW_SECONDS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.warning(
                 "A request was slow or failed",

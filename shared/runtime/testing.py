@@ -111,16 +111,23 @@ class Trial:
             given.setdefault("Content-Type", "application/json")
         return await self.send(listener, method, path, data, given)
 
+    def url(self, listener: ListenerName) -> str:
+        """Where a listener answers."""
+        address = self._listening.address(listener)
+        if address is None:
+            raise ValueError(f"{self.running.name} has no route on the {listener} listener")
+        return address
+
     async def send(
         self,
         listener: ListenerName,
         method: str,
         path: str,
-        data: bytes | None = None,
+        data: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Any bytes to any listener; what a device would do."""
-        url = f"{self._listening.address(listener)}{path}"
+        url = self.url(listener) + path
         async with self._session.request(
             method, url, data=data, headers=headers, allow_redirects=False
         ) as response:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
 
+from shared.bus.context import correlated, correlation_id
+from shared.bus.tracing import current_traceparent
 from shared.db.batcher import Overloaded
+from shared.runtime import traces
+from shared.runtime.clock import SystemClock
 from shared.runtime.http import caller, parse_body, parse_query, read_body, render
+from shared.runtime.internal import InternalCallFailed, InternalClient
 from shared.runtime.paging import Page
-from shared.runtime.problems import Problem
+from shared.runtime.problems import Problem, device_response
 from shared.runtime.routes import Route
 from shared.runtime.service import Context, Parts, Service
 from shared.runtime.settings import Settings
 from shared.runtime.testing import Trial, trial
+from shared.runtime.tokens import Signer
+from shared.sealed import ensure_service_keys, token_key
 from tools.embedded.testing import MakeDatabase
 
 
@@ -55,7 +65,11 @@ async def echo(request: web.Request) -> web.StreamResponse:
 
 
 async def ask(request: web.Request) -> web.StreamResponse:
-    return render({"actor": caller(request).actor})
+    return render({"actor": caller(request).actor, "correlation": correlation_id.get()})
+
+
+async def traced(_request: web.Request) -> web.StreamResponse:
+    return render({"traceparent": current_traceparent()})
 
 
 _API = "/api/v1/inventory"
@@ -71,6 +85,7 @@ ROUTES = (
         max_body=100,
     ),
     Route("GET", f"{_API}/fail/{{kind}}", fail, permission="inventory.read", summary="x"),
+    Route("GET", f"{_API}/traced", traced, permission="inventory.read", summary="x"),
     Route("PUT", "/mdm/test", echo, listener="devices", summary="x", max_body=100),
     Route("PUT", "/mdm/fail/{kind}", fail, listener="devices", summary="x"),
     Route(
@@ -192,8 +207,89 @@ async def test_listeners_keep_their_routes_apart(service: Trial) -> None:
 
 async def test_internal_routes_take_listed_services_only(service: Trial) -> None:
     path = "/internal/v1/inventory/ask"
-    assert (await service.call("POST", path, as_service="enrollment")).json == {
-        "actor": "service:enrollment"
-    }
+    asked = await service.call("POST", path, as_service="enrollment")
+    assert asked.json["actor"] == "service:enrollment"
     assert (await service.call("POST", path, as_service="compliance")).status == 401
     assert (await service.call("POST", path)).status == 401
+
+
+async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(service: Trial) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 10
+
+    answer = await service.send("devices", "PUT", "/mdm/test", endless())
+    assert (answer.status, answer.text) == (413, "body_too_large\n")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    service: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.runtime.http.BODY_SECONDS", 0.05)
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(2)
+
+    answer = await service.send("devices", "PUT", "/mdm/test", stuck())
+    assert (answer.status, answer.text) == (408, "body_slow\n")
+
+
+@pytest.mark.parametrize(("size", "devices", "api"), [(7000, 200, 200), (12_000, 200, 400)])
+async def test_devices_may_send_longer_header_fields(
+    service: Trial, size: int, devices: int, api: int
+) -> None:
+    headers = {"Mdm-Signature": "a" * size, "Authorization": f"Bearer {service.token()}"}
+    assert (await service.send("devices", "PUT", "/mdm/test", b"", headers)).status == devices
+    assert (await service.send("api", "GET", f"{_API}/things", None, headers)).status == api
+
+
+async def test_a_devices_token_of_any_kind_is_never_answered_401(service: Trial) -> None:
+    headers = {"Authorization": "Bearer rubbish", "X-Correlation-Id": "from-a-stranger"}
+    answer = await service.send("devices", "PUT", "/mdm/test", b"ok", headers)
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert "X-Correlation-Id" not in answer.headers
+    refused = device_response(Problem(401, "who_are_you", "Whoever you are."))
+    assert refused.status == 403
+
+
+async def test_an_internal_call_carries_the_correlation(service: Trial, tmp_path: Path) -> None:
+    ensure_service_keys(tmp_path, "enrollment")
+    kid, key = token_key(tmp_path / "enrollment")
+    signer = Signer("enrollment", key, kid, SystemClock())
+    url = service.url("internal")
+    client = InternalClient({"configuration": url}, signer)
+    path = "/internal/v1/inventory/ask"
+    try:
+        with correlated("abcdefgh-2"):
+            answer = await client.call("configuration", "POST", path, {})
+        assert answer == {"actor": "service:enrollment", "correlation": "abcdefgh-2"}
+        with pytest.raises(InternalCallFailed, match="answered 404") as refused:
+            await client.call("configuration", "POST", path + "x")
+        assert refused.value.status == 404
+        with pytest.raises(InternalCallFailed, match="does not name it"):
+            await client.call("inventory", "GET", path)
+        lost = InternalClient({"configuration": "http://127.0.0.1:1"}, signer)
+        with pytest.raises(InternalCallFailed, match="no answer") as silent:
+            await lost.call("configuration", "GET", path)
+        assert silent.value.status is None
+        await lost.close()
+    finally:
+        await client.close()
+
+
+async def test_a_trace_goes_on_through_a_request_into_its_events(service: Trial) -> None:
+    exporter = InMemorySpanExporter()
+    traces.use("test", SimpleSpanProcessor(exporter))
+    try:
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        answer = await service.call("GET", f"{_API}/traced", headers={"traceparent": parent})
+        event_parent = answer.json["traceparent"]
+        [span] = exporter.get_finished_spans()
+        assert span.name == f"GET {_API}/traced"
+        assert event_parent.split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
+        assert int(event_parent.split("-")[2], 16) == span.context.span_id
+    finally:
+        traces.shut_down()
+    answer = await service.call("GET", f"{_API}/traced")
+    assert answer.json["traceparent"] is None

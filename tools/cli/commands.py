@@ -23,6 +23,8 @@ _EXAMPLES = """examples:
 
 a parameter's value is text; NAME=@FILE sends a file as base64, NAME:=JSON any other value
 """
+DONE = {"acknowledged", "verified"}
+NOT_DONE = {"failed", "expired", "cancelled", "unconfirmed"}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -113,16 +115,16 @@ def _value(value: str, *, as_json: bool) -> Any:
 
 
 def _wait(client: Client, command_id: str, seconds: float) -> int:
-    """Follow a command until it ended; 1 when some target did not do it, or time is over."""
+    """Follow a command until no target is open; 1 when one did not do it, or time is over."""
     deadline = time.monotonic() + seconds
     while True:
-        command = client.call("command_queue", "GET", f"/{command_id}")
-        if command["ended_at"] is not None or time.monotonic() > deadline:
+        progress = client.call("command_queue", "GET", f"/{command_id}")["progress"]
+        ended = progress and set(progress) <= DONE | NOT_DONE
+        if ended or time.monotonic() > deadline:
             break
         time.sleep(0.5)
-    fields(command["progress"])
-    done = {"acknowledged", "verified"}
-    return 0 if command["ended_at"] and set(command["progress"]) <= done else 1
+    fields(progress)
+    return 0 if ended and set(progress) <= DONE else 1
 
 
 def run_list(arguments: argparse.Namespace) -> int:
