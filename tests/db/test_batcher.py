@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -143,8 +144,17 @@ async def somebody_waits(connection: Connection) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_deadlock_is_tried_again(pool: Pool) -> None:
-    """The batch waits first, so it is the one that PostgreSQL's detector ends."""
+@pytest.fixture
+async def stubborn(postgres_admin: str, dsn: str) -> AsyncIterator[Connection]:
+    """A connection that PostgreSQL's deadlock detector never picks: only a superuser may say so."""
+    connection = await asyncpg.connect(postgres_admin, database=urlsplit(dsn).path.strip("/"))
+    await connection.execute("SET deadlock_timeout = '1h'")
+    await connection.execute("SET search_path = muster_inventory")
+    yield connection
+    await connection.close()
+
+
+async def test_a_deadlock_is_tried_again(pool: Pool, stubborn: Connection) -> None:
     await pool.execute("INSERT INTO counter (key) VALUES ('a'), ('b')")
     tries = 0
 
@@ -154,11 +164,11 @@ async def test_a_deadlock_is_tried_again(pool: Pool) -> None:
         await lock_backwards(tx, "b", "a")
 
     batches = batcher(pool, lock=lock)
-    async with pool.acquire() as other, other.transaction():
-        await other.execute("SELECT FROM counter WHERE key = 'a' FOR UPDATE")
+    async with stubborn.transaction():
+        await stubborn.execute("SELECT FROM counter WHERE key = 'a' FOR UPDATE")
         put = asyncio.create_task(batches.put(Entry("a", 1)))
-        await somebody_waits(other)
-        await other.execute("SELECT FROM counter WHERE key = 'b' FOR UPDATE")
+        await somebody_waits(stubborn)
+        await stubborn.execute("SELECT FROM counter WHERE key = 'b' FOR UPDATE")
     assert await put == 1
     assert tries > 1
     assert await written(pool) == [Entry("a", 1)]
