@@ -126,14 +126,13 @@ class Delivery:
             self._poison.clear()
         self._poison[turn.enrollment_id] += 1
         metrics.MALFORMED.labels("not storable").inc()
-        return await self._single.put(
-            Turn(
-                turn.device_id,
-                turn.enrollment_id,
-                turn.channel_id,
-                spoilt="the answer cannot be stored",
-            )
+        harmless = Turn(
+            turn.device_id,
+            turn.enrollment_id,
+            turn.channel_id,
+            spoilt="the answer cannot be stored",
         )
+        return await (self._batched if alone else self._single).put(harmless)
 
     async def _flush(self, tx: Connection, turns: Sequence[Turn]) -> Sequence[bytes]:
         work = _Work(self._clock.now())

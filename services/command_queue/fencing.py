@@ -6,7 +6,7 @@ handed out, whatever the projection says: it may be behind (architecture §4).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 from services.command_queue import metrics, settling
 from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.store import devices, fences, pending
+from services.command_queue.store.devices import Stored
 from services.command_queue.store.fences import Fence
 from services.command_queue.store.outcomes import End
 from services.command_queue.store.pending import Open
@@ -58,7 +59,7 @@ class Fencing:
             tx,
             {fence.device_id for fence in raised},
             self._clock.now(),
-            reasons={one: _reason(fence.state) for one, fence in by_enrollment.items()},
+            fenced={one: _reason(fence.state) for one, fence in by_enrollment.items()},
         )
         await outbox.emit(tx, events)
         return [None] * len(raised)
@@ -69,24 +70,34 @@ async def end_outdated(
     device_ids: Collection[UUID],
     now: datetime,
     *,
-    reasons: dict[UUID, str] | None = None,
+    fenced: Mapping[UUID, str] | None = None,
 ) -> list[Event]:
     """End open work that no current enrollment will ever be given; return the events.
 
-    What was handed out is `unconfirmed`: nobody will ever know. The devices' rows are locked.
+    What was handed out is `unconfirmed`: nobody will ever know. With `fenced` (reasons by
+    enrollment) only those enrollments are looked at. The devices' rows are locked.
     """
     stored = await devices.enrollments(tx, device_ids)
+    channels = await devices.channels(tx, device_ids)
     ends: list[End] = []
     for one in await pending.of_devices(tx, device_ids):
-        enrollment = stored.get(one.enrollment_id)
-        if enrollment is not None and enrollment.state in {"enrolled", "pending"}:
-            if enrollment.generation == one.generation:
-                continue
-            why = "re-enrolled"
-        else:
-            why = "enrollment gone" if enrollment is None else f"enrollment {enrollment.state}"
-        ends.append(_end(one, (reasons or {}).get(one.enrollment_id, why)))
+        if fenced is not None and one.enrollment_id not in fenced:
+            continue
+        why = _outdated(one, stored.get(one.enrollment_id), channels)
+        if why is not None:
+            ends.append(_end(one, (fenced or {}).get(one.enrollment_id, why)))
     return await settling.settle(tx, ends, now, out_of=ALL)
+
+
+def _outdated(one: Open, enrollment: Stored | None, channels: Collection[UUID]) -> str | None:
+    """Why open work has nobody to go to any more; None: it has."""
+    if enrollment is None:
+        return "enrollment gone"
+    if enrollment.state not in {"enrolled", "pending"}:
+        return f"enrollment {enrollment.state}"
+    if enrollment.generation != one.generation:
+        return "re-enrolled"
+    return None if one.channel_id in channels else "channel gone"
 
 
 def _end(one: Open, reason: str) -> End:

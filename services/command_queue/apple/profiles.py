@@ -97,13 +97,14 @@ def read(data: bytes) -> Profile:
     payloads = _payloads(root)
     types = tuple(str(payload["PayloadType"]) for payload in payloads)
     found = [_class_of_type(kind) for kind in types]
-    if root.keys() - _TOP_LEVEL or _harmful(root):
+    management = any(key == "PayloadType" and value == _MDM for key, value in _walk(root))
+    if management or root.keys() - _TOP_LEVEL or _harmful(root):
         found.append(CommandClass.DESTRUCTIVE)
     return Profile(
         identifier=identifier,
         uuid=uuid,
         command_class=max([CommandClass.HARMLESS, *found], key=_ORDER.index),
-        management=any(value == _MDM for key, value in _walk(root) if key == "PayloadType"),
+        management=management,
         payload_types=types,
     )
 

@@ -105,6 +105,7 @@ SELECT d.device_id FROM device AS d JOIN enrollment AS e ON e.enrollment_id = d.
 WHERE d.known AND e.state = 'enrolled' ORDER BY d.device_id
 """
 
+CHANNELS = "SELECT channel_id FROM channel WHERE device_id = ANY($1::uuid[])"
 DEVICES_OF_CHANNELS = """
 SELECT channel_id, device_id FROM channel WHERE channel_id = ANY($1::uuid[])
 """
@@ -215,6 +216,11 @@ async def forget(tx: Connection, devices: Sequence[tuple[UUID, int]]) -> set[UUI
 async def enrollments(tx: Connection, devices: Collection[UUID]) -> dict[UUID, Stored]:
     rows = await tx.fetch(ENROLLMENTS, list(devices))
     return {row["enrollment_id"]: Stored(**row) for row in rows}
+
+
+async def channels(tx: Connection, devices: Collection[UUID]) -> set[UUID]:
+    """Return the channels of these devices, of whatever enrollment."""
+    return {row["channel_id"] for row in await tx.fetch(CHANNELS, list(devices))}
 
 
 async def drop_enrollments(tx: Connection, gone: Collection[UUID]) -> None:
