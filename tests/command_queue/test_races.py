@@ -40,13 +40,15 @@ class Watch:
         return one
 
 
-async def _worker(phone: Phone, watch: Watch, over: asyncio.Event, seed: int) -> None:
+async def _worker(
+    phone: Phone, watch: Watch, over: asyncio.Event, seed: int, *, answers: bool = True
+) -> None:
     """A device that polls, answers, forgets to answer and says NotNow."""
     chance = random.Random(seed)
     one: Given | None = None
     while not over.is_set():
         uuid = one.command_uuid if one else None
-        if uuid is None or chance.random() < 0.3:
+        if uuid is None or not answers or chance.random() < 0.3:
             one = await watch.poll(phone.idle)
         else:
             status = chance.choice(["Acknowledged", "NotNow", "Error"])
@@ -59,12 +61,13 @@ async def _race(
     stop: Callable[[str], Awaitable[None]],
     *,
     stops: Sequence[str] = (),
+    answers: bool = True,
 ) -> Watch:
     """Let fifty devices poll while the commands are stopped one after the other."""
     watch, over = Watch(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for number, phone in enumerate(phones):
-            group.create_task(_worker(phone, watch, over, number))
+            group.create_task(_worker(phone, watch, over, number, answers=answers))
         await watch.warm.wait()
         for command_id in commands:
             await stop(command_id)
@@ -174,7 +177,7 @@ async def test_fifty_workers_and_expiry(fleet: Fleet) -> None:
         # No sweeper came by yet: the clock alone must be enough.
         await asyncio.sleep(0)
 
-    watch = await _race(phones, commands, stop)
+    watch = await _race(phones, commands, stop, answers=False)
     assert watch.wrong == []
     await fleet.job("sweep ended commands")
     await _check_outcomes(fleet, WORKERS * 5)
