@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.console.auditing import Audit
 from services.console.consumers import HANDLERS
 from services.console.http import api
 from services.console.settings import ConsoleSettings
@@ -16,7 +17,7 @@ from shared.runtime.service import Context, Parts, Service
 async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
     lifetime = context.settings.owner_token_lifetime
     setup = Setup(context.pool, context.tokens.signer, context.clock, lifetime)
-    yield Parts(values={api.SETUP: setup, api.POOL: context.pool}, handlers=HANDLERS)
+    yield Parts(values={api.SETUP: setup, api.AUDIT: Audit(context.pool)}, handlers=HANDLERS)
 
 
 SERVICE = Service(

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from uuid import UUID
 
 from services.console import metrics
 from services.console.store import audit as store
-from services.console.store.audit import Record
-from shared.db.pool import Connection
+from services.console.store.audit import Filters, Record
+from shared.db.pool import Connection, Pool
 from shared.events.audit import AuditRecorded
+
+__all__ = ["Audit", "Filters", "record"]
+
+
+class Audit:
+    """Reads what was recorded."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def page(self, filters: Filters, before: UUID | None, limit: int) -> list[Record]:
+        """At most `limit` records older than `before`, newest first."""
+        return await store.page(self._pool, filters, before, limit)
 
 
 async def record(tx: Connection, events: Sequence[AuditRecorded]) -> None:

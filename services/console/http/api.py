@@ -9,16 +9,14 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.console.auditing import Audit, Filters
 from services.console.setup import Setup
-from services.console.store import audit
-from services.console.store.audit import Filters
-from shared.db.pool import Pool
 from shared.runtime.http import Page, Problem, parse_body, parse_query, render
 from shared.runtime.paging import page_of
 from shared.runtime.routes import Route
 
 SETUP = web.AppKey("console.setup", Setup)
-POOL = web.AppKey[Any]("console.pool")
+AUDIT = web.AppKey("console.audit", Audit)
 Audience = Literal[
     "enrollment",
     "command_queue",
@@ -87,8 +85,8 @@ async def list_audit(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/console/audit: what everybody did, newest first."""
     query = parse_query(request, AuditQuery)
     filters = Filters(query.actor, query.action, query.target, query.service)
-    pool: Pool = request.config_dict[POOL]
-    found = await audit.page(pool, filters, _before(query), query.limit + 1)
+    audit = request.config_dict[AUDIT]
+    found = await audit.page(filters, _before(query), query.limit + 1)
     rows, following = page_of(found, query.limit, lambda row: [row.event_id])
     return render(AuditList(items=[AuditView.model_validate(row) for row in rows], next=following))
 
