@@ -6,6 +6,7 @@ the code under test helps them.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import plistlib
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -137,7 +138,7 @@ class House:
     async def credential(self, **wanted: Any) -> str:
         """The path of a new enrollment address."""
         made = await self.call("POST", "/credentials", wanted)
-        return urlsplit(made["enroll_url"]).path
+        return str(urlsplit(made["enroll_url"]).path)
 
     async def push_certificate(self, topic: str = TOPIC) -> None:
         event = PushCertificateChanged(
@@ -149,6 +150,23 @@ class House:
 
     async def device_get(self, path: str) -> Answer:
         return await self.service.send("devices", "GET", path)
+
+    @property
+    def address(self) -> str:
+        """Where the device listener answers."""
+        return str(self.service._listening.address("devices"))
+
+    async def raw(self, request: bytes) -> bytes:
+        """Bytes on a connection of their own, and all that is answered until it is closed."""
+        address = urlsplit(self.address)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await reader.read()
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     async def profile(self, path: str) -> dict[str, Any]:
         """The profile behind an enrollment address, its signature checked."""
@@ -290,8 +308,8 @@ async def bare_house(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterat
     """The service as it first starts: no push certificate yet."""
     clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
     others = RecordedCalls()
-    for service in ("push_notifier", "command_queue"):
-        ensure_service_keys(tmp_path, service)
+    for other in ("push_notifier", "command_queue"):
+        ensure_service_keys(tmp_path, other)
     dsn = await make_database("enrollment")
     environ = {"MUSTER_PUBLIC_URL": "https://mdm.example.org"}
     async with trial(

@@ -1,0 +1,70 @@
+"""What a start finds or makes: keys of the CA, encrypted, once for all processes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from services.enrollment.authorities import Authorities
+from services.enrollment.settings import EnrollmentSettings
+from shared.bus import outbox
+from shared.db.pool import open_pool
+from shared.events.device_state import AuthorityPublished
+from shared.runtime.clock import FixedClock
+from shared.sealed import LocalCipher, ensure_service_keys
+from tools.embedded.testing import MakeDatabase
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def cipher_in(folder: Path) -> LocalCipher:
+    ensure_service_keys(folder, "enrollment")
+    return LocalCipher.load(folder / "enrollment")
+
+
+async def test_processes_that_start_together_agree_on_one_authority(
+    make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    cipher = cipher_in(tmp_path)
+    pool = await open_pool(await make_database("enrollment"), name="test")
+    try:
+        all_of_them = [
+            Authorities(pool, cipher, EnrollmentSettings(), FixedClock(NOW)) for _ in range(3)
+        ]
+        await asyncio.gather(*(one.refresh() for one in all_of_them))
+        assert len({one.current.ca.certificate_bytes for one in all_of_them}) == 1
+        assert len({one.current.ras[0].certificate_bytes for one in all_of_them}) == 1
+        async with pool.acquire() as connection:
+            assert len(await connection.fetch("SELECT FROM authority")) == 4
+            published = await outbox.read(connection, "enrollment")
+            assert [type(one) for one in published] == [AuthorityPublished]
+            stored = [row["key"] for row in await connection.fetch("SELECT key FROM authority")]
+        assert all_of_them[0].current.ca.key_bytes not in stored  # encrypted at rest
+    finally:
+        await pool.close()
+
+
+async def test_helpers_are_renewed_before_they_end(
+    make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    """The CA stays; a request meant for the RA before is still opened."""
+    clock = FixedClock(NOW)
+    pool = await open_pool(await make_database("enrollment"), name="test")
+    try:
+        authorities = Authorities(pool, cipher_in(tmp_path), EnrollmentSettings(), clock)
+        await authorities.refresh()
+        first = authorities.current
+        clock.advance(timedelta(days=70))
+        await authorities.refresh()
+        second = authorities.current
+        assert second.ca.certificate == first.ca.certificate
+        assert second.ocsp.certificate != first.ocsp.certificate  # 90 days
+        assert second.ras[0].certificate == first.ras[0].certificate
+        clock.advance(timedelta(days=3 * 365 - 80))
+        await authorities.refresh()
+        third = authorities.current
+        assert third.ras[0].certificate != first.ras[0].certificate
+        assert third.ras[1].certificate == first.ras[0].certificate
+    finally:
+        await pool.close()
