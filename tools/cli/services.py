@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from shared.events.registry import SERVICES
@@ -18,4 +17,4 @@ def load(name: str) -> Service[Any]:
 
 
 def load_all() -> Sequence[Service[Any]]:
-    return [load(name) for name in SERVICES if find_spec(f"services.{name}.app")]
+    return [load(name) for name in SERVICES]
