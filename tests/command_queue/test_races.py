@@ -27,10 +27,15 @@ class Watch:
     handed: int = 0
     wrong: list[str] = field(default_factory=list)
     warm: asyncio.Event = field(default_factory=asyncio.Event)
+    late: int = 0
+    seen_enough: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def poll(self, say: Callable[[], Awaitable[Given | None]]) -> Given | None:
         before = set(self.stopped)
         one = await say()
+        self.late += len(before) == len(self.stopped) > 0
+        if self.late >= 2 * WORKERS:
+            self.seen_enough.set()
         if one is not None:
             self.handed += 1
             if self.handed == WORKERS // 2:
@@ -72,8 +77,10 @@ async def _race(
         for command_id in commands:
             await stop(command_id)
             watch.stopped.update(stops or [command_id])
-        for _ in range(200):
-            await asyncio.sleep(0)
+        # Polls that began after the last stop was answered: two a device.
+        watch.late = 0
+        watch.seen_enough.clear()
+        await watch.seen_enough.wait()
         over.set()
     return watch
 
@@ -145,8 +152,10 @@ async def test_fifty_workers_and_fences(fleet: Fleet) -> None:
         for phone in phones:
             assert (await fleet.fence(phone, 2)).status == 200
             watches[phone.udid].stopped.update(commands)
-        for _ in range(200):
-            await asyncio.sleep(0)
+        for watch in watches.values():
+            watch.late = 2 * WORKERS - 2
+            watch.seen_enough.clear()
+        await asyncio.gather(*(watch.seen_enough.wait() for watch in watches.values()))
         over.set()
     assert [watch.wrong for watch in watches.values() if watch.wrong] == []
     finished = await _check_outcomes(fleet, WORKERS * 6)
