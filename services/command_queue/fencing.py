@@ -47,10 +47,12 @@ class Fencing:
     async def close(self) -> None:
         await self._batcher.close()
 
-    async def raise_up(self, fence: Fence) -> None:
+    async def raise_up(
+        self, enrollment_id: UUID, device_id: UUID, generation: int, state: str
+    ) -> None:
         """Return once the fence stands; the same fence again changes nothing."""
-        await self._batcher.put(fence)
-        metrics.FENCES.labels(fence.state).inc()
+        await self._batcher.put(Fence(enrollment_id, device_id, generation, state))
+        metrics.FENCES.labels(state).inc()
 
     async def _flush(self, tx: Connection, raised: Sequence[Fence]) -> Sequence[None]:
         await fences.raise_up(tx, raised, self._clock.now())

@@ -9,7 +9,6 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from services.command_queue.fencing import Fencing
-from services.command_queue.store.fences import Fence
 from shared.runtime.http import parse_body, render
 from shared.runtime.routes import Route
 
@@ -30,8 +29,9 @@ class FenceAnswer(BaseModel):
 async def fence(request: web.Request) -> web.StreamResponse:
     """POST /internal/v1/commands/fence: nothing older is handed out once this is answered."""
     body = await parse_body(request, FenceBody)
-    raised = Fence(body.enrollment_id, body.device_id, body.generation, body.state)
-    await request.config_dict[FENCING].raise_up(raised)
+    await request.config_dict[FENCING].raise_up(
+        body.enrollment_id, body.device_id, body.generation, body.state
+    )
     return render(FenceAnswer())
 
 
