@@ -112,7 +112,7 @@ async def cluster(muster_home: Home) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-async def people() -> AsyncIterator[aiohttp.ClientSession]:
+async def people(cluster: Cluster) -> AsyncIterator[aiohttp.ClientSession]:
     """A session for requests of people; devices may share it."""
-    async with aiohttp.ClientSession() as session:
+    async with cluster.session() as session:
         yield session

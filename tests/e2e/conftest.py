@@ -13,9 +13,9 @@ import pytest
 from tests.e2e.rig import Person
 from tools.embedded.cluster import Cluster
 from tools.embedded.home import Home
+from tools.simulator.catalogue import Kind
 from tools.simulator.device import SimulatedDevice
 from tools.simulator.keys import KeyStore
-from tools.simulator.catalogue import Kind
 
 _numbers = itertools.count()
 
@@ -33,6 +33,7 @@ class Workshop:
         made = SimulatedDevice(
             "e2e", next(_numbers), kind=kind, keys=self.keys, session=self.session, **knobs
         )
+        made.link.patience = 8  # the first push certificate may be on its way
         self.made.append(made)
         return made
 

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from tools.bench import scenarios
 from tools.bench.cpu import memory_megabytes
 from tools.bench.fleet import Member, prepare
@@ -60,11 +58,11 @@ async def _run(arguments: argparse.Namespace) -> None:
     shutil.rmtree(root / "state", ignore_errors=True)
     home = Home.at(root, cache=REPOSITORY / ".muster" / "cache")
     wanted = arguments.only or NAMES
-    async with Cluster(home, LAYOUT) as cluster, aiohttp.ClientSession() as session:
+    async with Cluster(home, LAYOUT) as cluster, cluster.session() as session:
         stage = BenchStage(cluster, session)
         with progress.step(f"{arguments.devices} devices get their certificates"):
             url = await stage.enroll_url(arguments.devices)
-            fleet = await prepare(arguments.devices, url, root / "device-keys", "bench")
+            fleet = await prepare(arguments.devices, url, root / "device-keys", "bench", session)
         for line in [line async for line in _scenarios(stage, fleet, arguments, progress)]:
             if line.scenario in wanted:
                 print(json.dumps(line.json() | {"machine": machine()}), flush=True)

@@ -41,22 +41,24 @@ class Member:
         }
 
 
-async def prepare(count: int, enroll_url: str, keys: Path, seed: str) -> list[Member]:
+async def prepare(
+    count: int, enroll_url: str, keys: Path, seed: str, session: aiohttp.ClientSession
+) -> list[Member]:
     """Profiles and certificates for `count` devices; none of them has checked in yet."""
     store = KeyStore(keys, shared=_SHARED_KEYS)
     turns = asyncio.Semaphore(_AT_ONCE)
-    async with aiohttp.ClientSession() as session:
 
-        async def one(index: int) -> Member:
-            device = SimulatedDevice(seed, index, keys=store, session=session)
-            async with turns:
-                profile = await device.fetch_profile(enroll_url)
-                return _member(device, await device.prepare(profile))
+    async def one(index: int) -> Member:
+        device = SimulatedDevice(seed, index, keys=store, session=session)
+        device.link.patience = 8  # the first push certificate may be on its way
+        async with turns:
+            profile = await device.fetch_profile(enroll_url)
+            return _member(device, await device.prepare(profile))
 
-        try:
-            return list(await asyncio.gather(*(one(index) for index in range(count))))
-        finally:
-            store.close()
+    try:
+        return list(await asyncio.gather(*(one(index) for index in range(count))))
+    finally:
+        store.close()
 
 
 def _member(device: SimulatedDevice, enrollment: Enrollment) -> Member:

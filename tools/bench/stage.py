@@ -33,7 +33,7 @@ class BenchStage:
         self.roots |= cluster.embedded.pids()
 
     async def enroll_url(self, uses: int) -> str:
-        body = {"name": "bench", "uses": uses, "expires_in_days": 1, "ownership": "corporate"}
+        body = {"name": "bench", "max_uses": uses, "ownership": "corporate"}
         made = await self._call("enrollment", "POST", "/api/v1/enrollment/credentials", json=body)
         return str(made["enroll_url"])
 
@@ -41,7 +41,7 @@ class BenchStage:
         """All devices, once command_queue knows `count` of them."""
         async with asyncio.timeout(120):
             while len(found := await self._devices()) < count:
-                await asyncio.sleep(_PAUSE)  # noqa: ASYNC110 - another process works
+                await asyncio.sleep(_PAUSE)
         return found
 
     async def _devices(self) -> list[str]:

@@ -13,6 +13,7 @@ from uuid import uuid4
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _DAY = dt.timedelta(days=1)
@@ -83,7 +84,7 @@ class Authority:
         _write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
 
     def _builder(
-        self, subject: x509.Name, key: x509.CertificatePublicKeyTypes
+        self, subject: x509.Name, key: CertificatePublicKeyTypes
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()

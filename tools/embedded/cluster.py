@@ -7,9 +7,12 @@ that one can be killed, and so that the CPU of each can be read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -27,6 +30,7 @@ from shared.events.registry import SERVICES
 from shared.runtime.clock import SystemClock
 from shared.runtime.tokens import Signer
 from shared.sealed import ensure_service_keys, token_key
+from tools.cli import local_tls
 from tools.embedded.apns import ApnsStandIn
 from tools.embedded.home import Home
 from tools.embedded.ingress import Ingress
@@ -103,11 +107,12 @@ class Cluster:
         await self.apns.start()
         self._stack.push_async_callback(self.apns.stop)
         ports = self.home.ports(["ingress-devices", "ingress-api"])
-        self.devices_url = f"http://127.0.0.1:{ports['ingress-devices']}"
+        self.tls = local_tls.ensure(self.home.state / "tls")
+        self.devices_url = f"https://localhost:{ports['ingress-devices']}"
         self.api_url = f"http://127.0.0.1:{ports['ingress-api']}"
         self._plan()
-        for listener in ("devices", "api"):
-            ingress = Ingress(ports[f"ingress-{listener}"], self._upstreams(listener))
+        devices = Ingress(ports["ingress-devices"], self._upstreams("devices"), tls=self.tls)
+        for ingress in (devices, Ingress(ports["ingress-api"], self._upstreams("api"))):
             await ingress.start()
             self._stack.push_async_callback(ingress.stop)
         self._stack.push_async_callback(self._stop_parts)
@@ -134,6 +139,7 @@ class Cluster:
             "MUSTER_KEYS_DIR": str(self.home.keys),
             "MUSTER_PUBLIC_URL": self.devices_url,
             "MUSTER_API_URL": self.api_url,
+            "MUSTER_ENROLLMENT_SERVER_ROOTS": str(self.tls.authority),
             "MUSTER_INTERNAL_URLS": json.dumps(internal),
             **{f"MUSTER_{name.upper()}_PORT": str(port) for name, port in part.ports.items()},
             "MUSTER_PUSH_NOTIFIER_APNS_HOST": self.apns.host,
@@ -162,6 +168,7 @@ class Cluster:
                 sys.executable, "-m", "tools.cli", "run", part.service, *roles,
                 cwd=REPOSITORY, env=dict(part.environ), stdout=log, stderr=log,
                 stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+                preexec_fn=_die_with_parent,
             )  # fmt: skip
 
     async def until_ready(self, name: str) -> None:
@@ -211,6 +218,11 @@ class Cluster:
     async def _stop_parts(self) -> None:
         await asyncio.gather(*(self.kill(name, signal.SIGTERM) for name in self.parts))
 
+    def session(self) -> aiohttp.ClientSession:
+        """A session that trusts the devices' address, for people and for simulated devices."""
+        context = ssl.create_default_context(cafile=str(self.tls.authority))
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, limit=200))
+
     def token(self, service: str) -> str:
         """An owner's access token for one service, for a quarter of an hour."""
         kid, key = token_key(self.home.keys / "console")
@@ -227,3 +239,9 @@ class Cluster:
             if not answer.ok:
                 raise RuntimeError(f"{method} {path}: {answer.status} {await answer.text()}")
             return await answer.json() if answer.content_length else None
+
+
+def _die_with_parent() -> None:
+    """A test run that is killed leaves no service behind (Linux: prctl(2), PR_SET_PDEATHSIG)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -4,11 +4,14 @@ what an ingress does on Kubernetes, for load and fault tests on one machine.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
+
+from tools.cli.local_tls import ServerTls
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length"})
 _LARGEST = 80 * 1024 * 1024
@@ -37,6 +40,8 @@ class Ingress:
     port: int
     upstreams: Mapping[str, str]
     """Service name to base URL, of its devices or of its api listener."""
+    tls: ServerTls | None = None
+    """Certificate and key: then it speaks https only, as devices demand."""
     _runner: web.AppRunner | None = field(default=None, init=False)
     _session: aiohttp.ClientSession | None = field(default=None, init=False)
 
@@ -50,7 +55,11 @@ class Ingress:
             app, access_log=None, shutdown_timeout=1, max_line_size=32_768, max_field_size=32_768
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        context = None
+        if self.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls.cert, self.tls.key)
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context).start()
 
     async def stop(self) -> None:
         if self._runner and self._session:
