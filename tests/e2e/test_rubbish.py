@@ -124,6 +124,7 @@ async def test_a_replayed_answer_has_no_second_effect(workshop: Workshop, person
     assert (await person.outcome(first))["deliveries"] == 1
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_oversized_bodies_end_bounded(workshop: Workshop, person: Person) -> None:
     device = await workshop.enrolled()
     large = xml({"Status": "Idle", "UDID": device.udid, "Filler": b"x" * (13 * 1024 * 1024)})

@@ -39,9 +39,11 @@ class BenchStage:
 
     async def device_ids(self, count: int) -> list[str]:
         """All devices, once command_queue knows `count` of them."""
+        found: list[str] = []
         async with asyncio.timeout(120):
-            while len(found := await self._devices()) < count:
+            while len(found) < count:
                 await asyncio.sleep(_PAUSE)
+                found = await self._devices()
         return found
 
     async def _devices(self) -> list[str]:
