@@ -137,15 +137,22 @@ class Delivery:
     async def _flush(self, tx: Connection, turns: Sequence[Turn]) -> Sequence[bytes]:
         work = _Work(self._clock.now())
         await _end_spoilt(tx, turns, work)
-        answered = await self._end_answered(tx, turns, work)
-        await _defer(tx, turns, answered, work)
+        forgotten = await self._end_answered(tx, turns, work)
+        await _defer(tx, turns, work)
+        if forgotten:
+            wanted = await pending.want_push(tx, forgotten)
+            work.events += [_deferred(one, push_wanted=True) for one in wanted]
         await self._hand_out(tx, turns, work)
         if work.events:
             await outbox.emit(tx, work.events)
         return [work.given.get(turn.channel_id, b"") if turn.channel_id else b"" for turn in turns]
 
     async def _end_answered(self, tx: Connection, turns: Sequence[Turn], work: _Work) -> set[UUID]:
-        """End what was answered; return the channels that answered something of theirs."""
+        """End what was answered; return the channels with deferred work that must be pushed for.
+
+        A device that answers something else after NotNow does not come back by itself
+        (apple.md §1.3 rule 3).
+        """
         ends: list[End] = []
         told: dict[tuple[UUID, UUID], Told] = {}
         for turn in turns:
@@ -156,9 +163,7 @@ class Delivery:
                 told[key] = Told(answer.errors, answer.values, text)
                 ends.append(self._end(turn.channel_id, answer.command_id, answer, text))
         settled = await outcomes.settle(tx, ends, work.now, out_of=OUT)
-        channels = {one.channel_id for one in settled}
-        busy = await pending.with_work(tx, channels) if channels else set()
-        work.events += settling.tell(settled, work.now, busy=busy, told=told)
+        work.events += settling.tell(settled, work.now, told=told)
         profiles = [
             (one.profile_identifier, one.command_id)
             for one in settled
@@ -168,7 +173,7 @@ class Delivery:
             await outcomes.profiles_installed(tx, profiles)
         done = {(one.channel_id, one.command_id) for one in settled}
         await _note_unexpected(tx, [turn for turn in turns if not _is_in(turn, done)], work)
-        return channels
+        return {one.channel_id for one in settled if one.deferred}
 
     def _end(self, channel_id: UUID, command_id: UUID, answer: Answer, text: str | None) -> End:
         secrets = None
@@ -270,10 +275,8 @@ async def _end_spoilt(tx: Connection, turns: Sequence[Turn], work: _Work) -> Non
     work.events += await settling.settle(tx, ends, work.now, out_of=OUT)
 
 
-async def _defer(
-    tx: Connection, turns: Sequence[Turn], answered: Collection[UUID], work: _Work
-) -> None:
-    """Note NotNow, and which deferred commands will not be asked for again without a push."""
+async def _defer(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
+    """Note NotNow: the commands go out again when the device comes the next time."""
     refused = [
         (turn.channel_id, turn.answer.command_id, turn)
         for turn in turns
@@ -302,9 +305,6 @@ async def _defer(
         strangers += [turn for channel, command, turn in refused if (channel, command) not in known]
     if strangers:
         await _note_unexpected(tx, strangers, work)
-    if answered:
-        wanted = await pending.want_push(tx, answered)
-        work.events += [_deferred(one, push_wanted=True) for one in wanted]
 
 
 def _is_nameless_not_now(turn: Turn) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.command_queue import metrics
-from services.command_queue.store import outcomes, pending
+from services.command_queue.store import outcomes
 from services.command_queue.store.outcomes import End, Filing, Settled
 from shared.db.pool import Connection
 from shared.events import Event, Meta
@@ -60,9 +60,7 @@ async def settle(
     tx: Connection, ends: Sequence[End], now: datetime, *, out_of: Sequence[str]
 ) -> list[Event]:
     """End targets that nobody answered and return the events that say so; devices are locked."""
-    settled = await outcomes.settle(tx, ends, now, out_of=out_of)
-    busy = await pending.with_work(tx, {one.channel_id for one in settled})
-    return tell(settled, now, busy=busy)
+    return tell(await outcomes.settle(tx, ends, now, out_of=out_of), now)
 
 
 async def file(tx: Connection, filings: Sequence[Filing], now: datetime) -> list[Event]:
@@ -70,22 +68,20 @@ async def file(tx: Connection, filings: Sequence[Filing], now: datetime) -> list
     homeless = {
         (filing.command_id, filing.device_id) for filing in filings if filing.channel_id is None
     }
-    settled = await outcomes.file(tx, filings, now)
-    return tell(settled, now, busy=set(), homeless=homeless)
+    return tell(await outcomes.file(tx, filings, now), now, homeless=homeless)
 
 
 def tell(
     settled: Sequence[Settled],
     now: datetime,
     *,
-    busy: set[UUID],
     told: Mapping[tuple[UUID, UUID], Told] | None = None,
     homeless: set[tuple[UUID, UUID]] | None = None,
 ) -> list[Event]:
     """Make the events of targets that have just ended, those of each in order.
 
-    `busy` are channels with open work, `told` the devices' answers by (channel, command),
-    `homeless` the (command, device) pairs that had no channel.
+    `told` are the devices' answers by (channel, command), `homeless` the (command, device) pairs
+    that had no channel.
     """
     events: list[Event] = []
     for one in settled:
@@ -96,7 +92,7 @@ def tell(
         has_channel = (one.command_id, one.device_id) not in (homeless or ())
         origin = Origin.of(one.command_id, one.correlation_id, one.traceparent, one.queued_at)
         parts = _parts(one, answer)
-        finished = _finished(one, answer, now, len(parts), queue_empty=one.channel_id not in busy)
+        finished = _finished(one, answer, now, len(parts))
         if not has_channel:
             finished = finished.model_copy(update={"channel_id": None})
         events += [event.because(origin) for event in (*parts, finished)]
@@ -123,9 +119,7 @@ def _parts(one: Settled, answer: Told) -> list[CommandAnswerPart]:
     ]
 
 
-def _finished(
-    one: Settled, answer: Told, now: datetime, parts: int, *, queue_empty: bool
-) -> CommandFinished:
+def _finished(one: Settled, answer: Told, now: datetime, parts: int) -> CommandFinished:
     return CommandFinished(
         device_id=one.device_id,
         channel_id=one.channel_id,
@@ -144,5 +138,5 @@ def _finished(
         actor=one.actor,
         queued_at=one.queued_at,
         finished_at=now,
-        queue_empty=queue_empty,
+        queue_empty=not one.busy,
     )

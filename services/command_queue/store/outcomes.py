@@ -38,8 +38,19 @@ WITH told AS (
 SELECT gone.channel_id, gone.command_id, gone.device_id, gone.enrollment_id, gone.generation,
        gone.state, gone.reason, gone.deliveries, gone.queued_at,
        c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
-       c.traceparent
+       c.traceparent, coalesce(rest.busy, false) AS busy, coalesce(rest.deferred, false) AS deferred
 FROM gone JOIN command AS c ON c.command_id = gone.command_id
+LEFT JOIN LATERAL (
+    SELECT true AS busy, bool_or(p.state = 'deferred' AND NOT p.push_wanted) AS deferred
+    FROM pending AS p
+    WHERE p.channel_id = gone.channel_id AND p.state IN ('queued', 'sent', 'deferred')
+      -- What this statement deletes is still seen by it.
+      AND NOT EXISTS (
+          SELECT FROM gone AS other
+          WHERE other.channel_id = p.channel_id AND other.command_id = p.command_id
+      )
+    HAVING count(*) > 0
+) AS rest ON true
 """
 
 # A target that never came as far as a queue. Its command's own row tells the rest.
@@ -60,7 +71,7 @@ WITH filed AS (
               deliveries, queued_at
 )
 SELECT filed.*, c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
-       c.traceparent
+       c.traceparent, false AS busy, false AS deferred
 FROM filed JOIN command AS c ON c.command_id = filed.command_id
 """
 
@@ -108,7 +119,11 @@ class Filing:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A target that has just got its outcome, and what its command is."""
+    """A target that has just got its outcome, and what its command is.
+
+    `busy`: its channel has open work left; `deferred`: some of it is deferred, and no push is
+    wanted for it yet.
+    """
 
     channel_id: UUID
     command_id: UUID
@@ -126,6 +141,8 @@ class Settled:
     profile_identifier: str | None
     correlation_id: str | None
     traceparent: str | None
+    busy: bool
+    deferred: bool
 
 
 async def settle(

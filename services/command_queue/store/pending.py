@@ -76,14 +76,6 @@ JOIN pending AS p ON p.channel_id = asked.channel_id AND p.command_id = asked.co
 WHERE p.state = 'deferred'
 """
 
-WITH_WORK = """
-SELECT asked.channel_id FROM unnest($1::uuid[]) AS asked (channel_id)
-WHERE EXISTS (
-    SELECT FROM pending AS p
-    WHERE p.channel_id = asked.channel_id AND p.state IN ('queued', 'sent', 'deferred')
-)
-"""
-
 IN_DOUBT = """
 SELECT asked.enrollment_id, first.channel_id, first.command_id
 FROM unnest($1::uuid[]) AS asked (enrollment_id) CROSS JOIN LATERAL (
@@ -210,11 +202,6 @@ async def deferred_among(
     """Return which (channel, command) pairs are deferred already."""
     rows = await tx.fetch(DEFERRED_AMONG, [one[0] for one in targets], [one[1] for one in targets])
     return {(row["channel_id"], row["command_id"]) for row in rows}
-
-
-async def with_work(tx: Connection, channels: Collection[UUID]) -> set[UUID]:
-    """Return which of these channels still have something to be woken for."""
-    return {row["channel_id"] for row in await tx.fetch(WITH_WORK, list(channels))}
 
 
 async def in_doubt(tx: Connection, enrollments: Sequence[UUID]) -> dict[UUID, tuple[UUID, UUID]]:
