@@ -14,6 +14,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 _CACHE_SIZE: Final = 65_536
 
+UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises over X.509 structures of strangers: not all of it is a ValueError."""
+
 
 def fingerprint(certificate: bytes) -> bytes:
     """Return the SHA-256 of a certificate's DER: what Muster pins."""
@@ -29,7 +38,7 @@ def allows_client_authentication(certificate: x509.Certificate) -> bool:
     """Whether the certificate's extended key usage names client authentication."""
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
     return ExtendedKeyUsageOID.CLIENT_AUTH in usage
 
@@ -67,12 +76,12 @@ class Issuers:
             certificate = x509.load_der_x509_certificate(leaf)
             if not allows_client_authentication(certificate):
                 return None
-        except (ValueError, UnsupportedAlgorithm):
+        except UNREADABLE:
             return None
         for authority in self._authorities:
             try:
                 certificate.verify_directly_issued_by(authority)
-            except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            except (TypeError, InvalidSignature, *UNREADABLE):
                 continue
             return authority
         return None

@@ -24,6 +24,7 @@ from services.enrollment.apple import envelope
 from services.enrollment.apple.envelope import ContentCipher, EnvelopeError
 from services.enrollment.pki.authority import KeyPair
 from shared.apple import cms, der
+from shared.apple.certificates import UNREADABLE
 from shared.apple.cms import SignatureError, signing
 
 CAPS_TYPE: Final = "text/plain"
@@ -260,7 +261,7 @@ def _challenge(csr: bytes) -> str | None:
         text = value.decode("utf-8")
     except x509.AttributeNotFound:
         return None
-    except ValueError:
+    except UNREADABLE:
         raise ScepRefusal("malformed certificate request") from None
     if len(text) > _MAX_CHALLENGE:
         raise ScepRefusal("challenge too long")

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -21,6 +21,7 @@ from services.enrollment.pki.authority import (
     random_serial,
     sign_leaf,
 )
+from shared.apple.certificates import UNREADABLE
 from shared.apple.cms import acceptable_key
 
 MAX_REQUEST: Final = 16 * 1024
@@ -52,13 +53,13 @@ def check_request(data: bytes) -> LeafKey:
     try:
         request = x509.load_der_x509_csr(data)
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise RequestError("malformed request") from None
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or not acceptable_key(key):
         raise RequestError("public key not accepted")
     try:
         proven = request.is_signature_valid
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, *UNREADABLE):
         proven = False
     if not proven:
         raise RequestError("request is not signed by its own key")

@@ -10,12 +10,12 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ocsp
 
 from services.enrollment.pki.authority import KeyPair
+from shared.apple.certificates import UNREADABLE
 
 MAX_OCSP_REQUEST: Final = 4096
 _MAX_NONCE: Final = 128  # RFC 9654 §2.1
@@ -90,9 +90,11 @@ def read_request(data: bytes) -> ocsp.OCSPRequest:
         algorithm = request.hash_algorithm
         if len(request.issuer_key_hash) != algorithm.digest_size:
             raise malformed
-    except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm):
+        serial = request.serial_number
+    except (TypeError, NotImplementedError, *UNREADABLE):
         raise malformed from None
-    if not isinstance(algorithm, _CERT_ID_HASHES):
+    # No certificate of ours has a serial number that is not positive, and none can be answered.
+    if serial < 0 or not isinstance(algorithm, _CERT_ID_HASHES):
         raise malformed
     return request
 

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 
 from shared.apple import der
+from shared.apple.certificates import UNREADABLE
 from shared.apple.cms import structures
 from shared.apple.cms.structures import SignatureError
 
@@ -187,8 +188,8 @@ def issuer_and_serial(tbs: bytes) -> bytes:
 
 
 def _key_identifier(certificate: bytes) -> bytes:
-    extensions = x509.load_der_x509_certificate(certificate).extensions
     try:
+        extensions = x509.load_der_x509_certificate(certificate).extensions
         return extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return b""

@@ -10,12 +10,13 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from shared.apple import der
+from shared.apple.certificates import UNREADABLE
 from shared.apple.cms import structures
 from shared.apple.cms.reading import Signed
 from shared.apple.cms.structures import SignatureError
@@ -49,6 +50,7 @@ _SCHEMES: Final[dict[bytes, tuple[str, str | None]]] = {
 }
 _PKCS1: Final = padding.PKCS1v15()
 _UTC_TIME: Final = b"\x17"
+_SET: Final = bytes((der.SET,))
 _DATA: Final = x509.ObjectIdentifier(structures.DATA)
 
 
@@ -75,6 +77,11 @@ def verify(signed: Signed, body: bytes, *, allow_sha1: bool) -> Verified:
         signed_at = _check_attributes(signed, body, algorithm)
     elif signed.content_type != _DATA:
         raise SignatureError("signed attributes missing")  # RFC 5652 §5.3
+    elif body[:1] == _SET:
+        # What a signature over attributes covers is itself a SET: sent as a body, without its
+        # attributes, it would pass for signed, and at any later time (RFC 5652 §11, as attacked by
+        # Strenzke, 2023). No message of ours begins so.
+        raise SignatureError("signed attributes taken for a body")
     signer = _load(signed.certificate)
     if not _covers(signer, signed, body, algorithm):
         raise SignatureError("signature does not match")
@@ -95,7 +102,7 @@ def _load(encoded: bytes) -> _Signer:
     try:
         certificate = x509.load_der_x509_certificate(encoded)
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise SignatureError("unreadable certificate") from None
     if not acceptable_key(key):
         raise SignatureError("public key not accepted")

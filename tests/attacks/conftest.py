@@ -1,0 +1,8 @@
+"""Attackers' means: the services under attack come from the rooms that know how to start them."""
+
+from __future__ import annotations
+
+from tests.command_queue.conftest import clock, fleet
+from tests.enrollment.conftest import bare_house, house
+
+__all__ = ["bare_house", "clock", "fleet", "house"]
