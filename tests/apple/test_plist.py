@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.apple import plist
-from shared.apple.plist import Limits, PlistError
+from shared.apple.plist import DEFAULT_LIMITS, Limits, PlistError, usual
+from shared.apple.plist import document as by_expat
 
 HEAD = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -229,3 +230,103 @@ def test_reading_a_document_is_independent_of_plistlib() -> None:
         "Token": bytes.fromhex("abcdef0123456789"),
         "AwaitingConfiguration": False,
     }
+
+
+def both(body: bytes, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any] | None:
+    """Read a document both ways: the short way may only leave it, or agree with the long one."""
+    short = usual.read(body, limits)
+    if short is None:
+        return None
+    # As text: 1, 1.0 and True are equal.
+    assert repr(short) == repr(by_expat.read(body, limits))
+    return short
+
+
+pieces = st.sampled_from(
+    [
+        *(f"<{name}>" for name in ("dict", "array", "string", "true", "plist", "key", "uid")),
+        *(f"</{name}>" for name in ("dict", "array", "string", "true", "plist", "key")),
+        *("<dict/>", "<array/>", "<string/>", "<true/>", "<false/>", "<integer/>", "<key/>"),
+        *("<key>a</key>", "<key>b</key>", "<key></key>", "<key>a&amp;b</key>", "<key>é</key>"),
+        *("<string>s</string>", "<string></string>", "<string>]]></string>", "<integer>1</string>"),
+        *("<integer>7</integer>", "<integer> -7 </integer>", "<integer>٣</integer>"),
+        *("<integer>18446744073709551616</integer>", "<integer>999999999999999999</integer>"),
+        *("<real>1.5</real>", "<data>AAEC</data>", "<date>2026-01-31T08:00:00Z</date>"),
+        *("&amp;", "&amp;lt;", "&lt;", "&#65;", "&x;", "<!-- c -->", "<![CDATA[x]]>", "<?p?>"),
+        *(
+            " ",
+            "\n\t",
+            "\r\n",
+            "\xa0",
+            "\x0b",
+            "\x85",
+            "\ufeff",
+            "\ufffe",
+            "\x7f",
+            "text",
+            ">",
+            "<",
+        ),
+    ]
+)
+
+
+@given(st.lists(pieces, max_size=25))
+def test_the_short_way_agrees_with_the_parser(found: list[str]) -> None:
+    inside = "".join(found)
+    for text_of in (inside, f"<key>k</key>{inside}", f"<key>k</key><array>{inside}</array>"):
+        both(document(f"<dict>{text_of}</dict>".encode()))
+    both(document(b"<dict><key>k</key><string>" + inside.encode() + b"</string></dict>"))
+    both(document(f"<dict>{inside}".encode()))
+    both(document(f"{inside}<dict></dict>{inside}".encode()))
+    both(inside.encode() + document(b"<dict></dict>"))
+    both(document(b"<dict></dict>") + inside.encode())
+
+
+@given(st.dictionaries(text, values, max_size=6), st.data())
+def test_the_short_way_agrees_on_damage(value: dict[str, Any], draw: st.DataObject) -> None:
+    body = bytearray(plist.dump(value))
+    for _ in range(draw.draw(st.integers(1, 3))):
+        at = draw.draw(st.integers(0, len(body) - 1))
+        body[at : at + draw.draw(st.integers(0, 9))] = draw.draw(st.binary(max_size=6))
+    both(bytes(body))
+
+
+@given(st.integers(0, 12), st.integers(0, 24))
+def test_the_short_way_keeps_the_limits(depth: int, nodes: int) -> None:
+    limits = Limits(max_depth=depth, max_nodes=nodes)
+    for inside in (b"<array>" * 6 + b"</array>" * 6, b"<array><dict/><array/></array>"):
+        both(of(inside), limits)
+    assert usual.read(of(b"<true/>"), Limits(max_key=10)) is None
+
+
+def test_the_usual_documents_go_the_short_way() -> None:
+    value = {
+        "s": "Bücher & <Karten>",
+        "i": [0, -1, 2**64 - 1],
+        "r": 1.5,
+        "d": b"data" * 40,
+        "w": datetime(2026, 1, 31, 8, tzinfo=UTC),
+        "t": [True, False, {}, [], "", {"k": "v"}],
+    }
+    for body in (plist.dump(value), of(b"<string/>"), of(b"\r\n<true/>\r\n")):
+        assert both(body) is not None
+    assert both(plist.dump(value)) == value
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b"<!-- a comment --><key>k</key><true/>",
+        b"<key>k</key><string><![CDATA[x]]></string>",
+        b"<key>k</key><string>&#233;</string>",
+        b"<key>k</key><string>a\rb</string>",
+        b"<key></key><true/>",
+        b"<key>a&amp;b</key><true/>",
+        b"<key>k</key><true></true>",
+    ],
+)
+def test_what_is_unusual_is_read_by_the_parser(inside: bytes) -> None:
+    body = document(b"<dict>" + inside + b"</dict>")
+    assert usual.read(body, DEFAULT_LIMITS) is None
+    assert len(plist.parse(body)) == 1
