@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from services.enrollment import fencing, leaving, lifecycle, metrics
 from services.enrollment.errors import FenceNeeded, Refused
@@ -96,10 +97,11 @@ class Authenticating:
         known = await _known(tx, claims)
         results: list[Decision | Exception] = []
         accepted: list[_Accepted] = []
+        taken = _Taken()
         for attempt in attempts:
             pin = current.get(attempt.certificate)
             result = _decide(attempt, pin, known[attempt.claim.udid])
-            if isinstance(result, Decision) and _collides(attempt, result, accepted):
+            if isinstance(result, Decision) and not taken.claims(attempt.claim, result):
                 result = FenceNeeded(attempt.fence)
             if isinstance(result, Decision) and pin:
                 accepted.append(_Accepted(attempt, pin, result))
@@ -120,13 +122,21 @@ def _decide(attempt: Attempt, pin: Pin | None, known: Sequence[Hardware]) -> Dec
     return decision if decision.fence == attempt.fence else FenceNeeded(decision.fence)
 
 
-def _collides(attempt: Attempt, decision: Decision, accepted: Sequence[_Accepted]) -> bool:
-    """Whether the same batch already holds this hardware under another UDID: one must wait."""
-    return any(
-        decision.device_id == one.decision.device_id
-        or (attempt.claim.serial is not None and attempt.claim.serial == one.attempt.claim.serial)
-        for one in accepted
-    )
+class _Taken:
+    """The hardware a batch already holds: under another of its names, one has to wait."""
+
+    def __init__(self) -> None:
+        self._devices: set[UUID] = set()
+        self._serials: set[str] = set()
+
+    def claims(self, claim: Claim, decision: Decision) -> bool:
+        """Whether this hardware was free, and is held from now on."""
+        if decision.device_id in self._devices or claim.serial in self._serials:
+            return False
+        self._devices.add(decision.device_id)
+        if claim.serial:
+            self._serials.add(claim.serial)
+        return True
 
 
 async def _known(tx: Connection, claims: Sequence[Claim]) -> Mapping[str, Sequence[Hardware]]:

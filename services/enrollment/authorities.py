@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import authorities as store
 from services.enrollment.store.authorities import StoredAuthority
 from shared.bus import outbox
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Pool, transaction
 from shared.events.device_state import AuthorityPublished
 from shared.runtime.clock import Clock
 from shared.sealed import LocalCipher
@@ -54,18 +55,17 @@ class Authorities:
         return self._authority
 
     async def refresh(self) -> None:
-        """Read the authority; whoever comes first on an empty database makes it."""
-        async with transaction(self._pool) as tx:
-            stored = await store.read(tx)
-            if self._missing(stored):
-                await store.take_turns(tx)
-                stored = await store.read(tx)
-                await self._make(tx, stored)
-                stored = await store.read(tx)
+        """Read the authority; whoever is first on an empty database makes it."""
+        async with self._pool.acquire(timeout=5) as connection:
+            stored = await store.read(connection)
+        while missing := self._missing(stored):
+            # Seconds of work: beside the event loop, and before any lock is held.
+            made = await asyncio.to_thread(self._make, stored, missing)
+            stored = await self._keep(stored, made)
         self._authority = self._loaded(stored)
 
     def _missing(self, stored: Sequence[StoredAuthority]) -> list[str]:
-        """The roles that nobody holds, or whose holder ends within a month."""
+        """The roles that nobody holds, or whose holder ends within a month; the CA first."""
         soon = self._clock.now() + _RENEW_BEFORE
         held = {
             one.role
@@ -75,22 +75,40 @@ class Authorities:
         }
         return [role for role in ("ca", *_HELPERS) if role not in held]
 
-    async def _make(self, tx: Connection, stored: Sequence[StoredAuthority]) -> None:
-        now, missing = self._clock.now(), self._missing(stored)
-        settings = self._settings
+    def _make(
+        self, stored: Sequence[StoredAuthority], missing: Sequence[str]
+    ) -> list[StoredAuthority]:
+        now, settings = self._clock.now(), self._settings
+        made = []
         if "ca" in missing:
             ca = pki.create_authority(
                 settings.ca_name, settings.organisation, now=now, years=settings.ca_years
             )
-            await self._keep(tx, f"{KIND}-1", "ca", ca, now)
-            pem = ca.certificate.public_bytes(serialization.Encoding.PEM).decode()
-            await outbox.emit(tx, [AuthorityPublished(authority=KIND, certificates=[pem])])
+            made.append(self._closed(f"{KIND}-1", "ca", ca, now))
         else:
             ca = self._open(next(one for one in stored if one.role == "ca"))
         for role in missing:
             if role != "ca":
                 name = f"{KIND}-{role}-{secrets.token_hex(4)}"
-                await self._keep(tx, name, role, self._helper(role, ca, now), now)
+                made.append(self._closed(name, role, self._helper(role, ca, now), now))
+        return made
+
+    async def _keep(
+        self, seen: Sequence[StoredAuthority], made: Sequence[StoredAuthority]
+    ) -> Sequence[StoredAuthority]:
+        """Store what was made, unless somebody else was quicker; return what is there now."""
+        async with transaction(self._pool) as tx:
+            await store.take_turns(tx)
+            stored = await store.read(tx)
+            if {one.name for one in stored} != {one.name for one in seen}:
+                return stored
+            for one in made:
+                await store.add(tx, one)
+                if one.role == "ca":
+                    certificate = x509.load_der_x509_certificate(one.certificate)
+                    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+                    await outbox.emit(tx, [AuthorityPublished(authority=KIND, certificates=[pem])])
+            return await store.read(tx)
 
     def _helper(self, role: str, ca: KeyPair, now: datetime) -> KeyPair:
         organisation = self._settings.organisation
@@ -101,11 +119,9 @@ class Authorities:
             return pki.create_ocsp_responder(ca, organisation, now=now)
         return pki.create_profile_signer(ca, organisation, addresses, now=now)
 
-    async def _keep(
-        self, tx: Connection, name: str, role: str, pair: KeyPair, now: datetime
-    ) -> None:
+    def _closed(self, name: str, role: str, pair: KeyPair, now: datetime) -> StoredAuthority:
         key = self._cipher.encrypt(pair.key_bytes, table="authority", column="key", row=name)
-        await store.add(tx, StoredAuthority(name, role, pair.certificate_bytes, key, now))
+        return StoredAuthority(name, role, pair.certificate_bytes, key, now)
 
     def _open(self, stored: StoredAuthority) -> KeyPair:
         key = self._cipher.decrypt(stored.key, table="authority", column="key", row=stored.name)

@@ -29,6 +29,8 @@ from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
 
 RENEW = "enrollment.renew"
+ENROLL = "enrollment.enroll"
+"""What a credential permits, in the audit's words."""
 
 
 class Handouts:
@@ -46,28 +48,32 @@ class Handouts:
         self._refusals, self._settings = refusals, settings
         self._roots = _roots(settings.server_roots)
 
-    async def hand_out(self, token: str, *, unsigned: bool) -> bytes:
+    async def hand_out(self, token: str, *, unsigned: bool, source: str | None = None) -> bytes:
         """The profile that a credential's token buys, CMS-signed unless asked and allowed.
 
-        Raises Problem: nothing is spent then.
+        `source` is the asker's address, for the audit. Raises Problem: nothing is spent then.
         """
         topic = await self._topic()
         now = self._clock.now()
         async with transaction(self._pool) as tx:
             credential = await credentials.spend(tx, digest(token), now, unsigned=unsigned)
             if credential:
-                return await self._begin(tx, credential, topic, unsigned=unsigned)
+                asker = Caller(f"credential:{credential.credential_id}", frozenset(), source)
+                document = await self._begin(tx, credential, topic, asker)
+                metrics.PROFILES.labels("unsigned" if unsigned else "signed").inc()
+                return document if unsigned else self._sign(document)
         raise await self._refusal(token, unsigned=unsigned)
 
     async def _begin(
-        self, tx: Connection, credential: Credential, topic: str, *, unsigned: bool
+        self, tx: Connection, credential: Credential, topic: str, asker: Caller
     ) -> bytes:
         """Open a session and render its profile, in the transaction that spends the use."""
         session, challenge = self._session_of(credential), secrets.token_urlsafe(24)
         document = self._render(session, topic, challenge)
         await sessions.add(tx, session, digest(challenge))
-        metrics.PROFILES.labels("unsigned" if unsigned else "signed").inc()
-        return document if unsigned else self._sign(document)
+        target = f"session:{session.session_id}"
+        await auditing.record(tx, asker, ENROLL, "profile.hand_out", target)
+        return document
 
     async def renewal(self, device_id: UUID, caller: Caller) -> bytes:
         """A signed profile that gives an enrolled device a new certificate and changes nothing

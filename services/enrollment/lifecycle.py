@@ -70,7 +70,7 @@ def decide(pin: Pin, claim: Claim, known: Sequence[Hardware]) -> Decision:
     if pin.grant is None:
         raise Refused("certificate_unknown", "the certificate belongs to no enrollment session")
     _check_bounds(pin.grant, claim)
-    reasons = [] if _tells_its_serial(pin.grant, claim) else ["the bound serial was not told"]
+    reasons = _untold(pin.grant, claim)
     if not known:
         return _new(uuid7(), reasons, unheard_of=True)
     by_udid = next((one for one in known if one.udid == claim.udid), None)
@@ -169,8 +169,14 @@ def _check_bounds(grant: Grant, claim: Claim) -> None:
         raise Refused("platform_not_allowed", "the credential is bound to another platform")
 
 
-def _tells_its_serial(grant: Grant, claim: Claim) -> bool:
-    return not grant.serial or claim.serial is not None
+def _untold(grant: Grant, claim: Claim) -> list[str]:
+    """What the credential is bound to and the device keeps to itself: a person has to look."""
+    reasons = []
+    if grant.serial and claim.serial is None:
+        reasons.append("the bound serial was not told")
+    if grant.platform and claim.platform == "unknown":
+        reasons.append("the bound platform cannot be told from the product")
+    return reasons
 
 
 def _proves(grant: Grant, claim: Claim, device: Hardware) -> bool:

@@ -137,7 +137,7 @@ def _accept(update: _Update, pin: Pin | None, known: Sequence[Channel]) -> _Acce
     if pin is None or pin.revoked or not pin.pinned or pin.enrollment is None:
         raise Refused("certificate_revoked", "the certificate was revoked meanwhile")
     enrollment, opening = pin.enrollment, update.opening
-    if enrollment.state == "ended":
+    if enrollment.state == "ended" or pin.leaving:
         raise Refused("enrollment_ended", "the enrollment has ended")
     of_enrollment = {
         (one.user_kind, one.user_key): one

@@ -9,7 +9,7 @@ from uuid import UUID
 from services.enrollment import auditing, fencing, leaving
 from services.enrollment.facts import facts_of
 from services.enrollment.leaving import Leaving
-from services.enrollment.store import devices, enrollments, states
+from services.enrollment.store import devices, enrollments, pins, states
 from services.enrollment.store.enrollments import Told
 from services.enrollment.store.fences import Fence
 from shared.bus import outbox
@@ -52,8 +52,13 @@ class Quarantine:
             old = found.current
             fence = Fence(old.enrollment_id, device_id, old.generation, "ended")
             await fencing.tell(self._internal, fence)
+        udid = found.waiting.udid
         async with transaction(self._pool) as tx:
+            await pins.lock_hardware(tx, [udid], [])
             await lock_devices(tx, [device_id])
+            known = await pins.known_hardware(tx, [udid], [])
+            if any(one.device_id != device_id for one in known):
+                raise Problem(409, "hardware_elsewhere", "Another device bears this UDID now.")
             again = await _find(tx, device_id, found.waiting.enrollment_id)
             if _running(again) != _running(found):
                 raise Problem(409, "device_changed", "The device has just changed; try again.")

@@ -36,6 +36,16 @@ async def test_the_profile_says_all_that_a_device_needs(house: House) -> None:
         assert {"PayloadType", "PayloadVersion", "PayloadIdentifier", "PayloadUUID"} <= set(payload)
 
 
+async def test_who_was_handed_a_profile_is_audited(house: House) -> None:
+    path = await house.credential()
+    await house.told()
+    await house.profile(path)
+    audit = (await house.told()).one(AuditRecorded)
+    [row] = await house.query("SELECT credential_id FROM credential")
+    assert audit.actor == f"credential:{row['credential_id']}"
+    assert (audit.action, audit.source) == ("profile.hand_out", "127.0.0.1")
+
+
 async def test_each_profile_has_a_challenge_of_its_own(house: House) -> None:
     path = await house.credential(max_uses=2)
     first, second = [await house.profile(path) for _ in range(2)]

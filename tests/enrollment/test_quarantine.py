@@ -238,6 +238,46 @@ async def test_a_credential_bound_to_a_platform_refuses_others(house: House) -> 
     assert (answer.status, answer.text) == (400, "platform_not_allowed\n")
 
 
+async def test_a_bound_platform_that_cannot_be_told_waits_for_a_person(house: House) -> None:
+    """Leaving the product out must not be a way around the bond."""
+    device = house.device()
+    device.identity = await house.identity(await house.credential(platform="macos"))
+    message = device.authenticate(ProductName=None, ModelName=None)
+    body = {key: value for key, value in message.items() if value is not None}
+    assert (await house.check_in(device, body)).status == 200
+    assert (await house.told()).of(DeviceQuarantined)
+
+
+async def test_a_claim_can_be_turned_down(house: House) -> None:
+    """Revoking what waits leaves the device's own enrollment as it is."""
+    device = await house.enrolled()
+    impostor = await impostor_of(house, device)
+    await house.check_in(impostor, impostor.authenticate())
+    told = await house.told()
+    waiting = told.of(DeviceQuarantined)[-1].enrollment_id
+    device_id = told.state.device_id
+    body = {"reason": "not ours", "enrollment_id": str(waiting)}
+    assert await house.call("POST", f"/devices/{device_id}/revoke", body) == {"state": "ended"}
+    told = await house.told()
+    assert told.one(DeviceUnenrolled).enrollment_id == waiting
+    assert told.enrollment.state == "enrolled"
+    assert (await house.check_in(impostor, impostor.token_update())).status == 400
+    assert (await house.check_in(device, device.token_update())).status == 200
+
+
+async def test_a_release_cannot_take_a_udid_that_another_device_bears(house: House) -> None:
+    device = await house.enrolled()
+    claim = house.device(serial=device.serial)
+    claim.identity = await house.identity(await house.credential())
+    await house.check_in(claim, claim.authenticate())
+    other = Apple(claim.udid, "ANOTHER", identity=await house.identity(await house.credential()))
+    await house.check_in(other, other.authenticate())
+    path = f"/api/v1/enrollment/devices/{await house.id_of(device)}/release"
+    answer = await house.service.call("POST", path, {"reason": "ours"})
+    assert (answer.status, answer.json["code"]) == (409, "hardware_elsewhere")
+    assert (await house.check_in(device, device.token_update())).status == 200
+
+
 async def test_a_bound_serial_that_is_not_told_waits_for_a_person(house: House) -> None:
     device = house.device(serial=None)
     device.identity = await house.identity(await house.credential(serial="F2LX0001"))

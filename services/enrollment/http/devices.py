@@ -33,7 +33,9 @@ async def get_profile(request: web.Request) -> web.StreamResponse:
     if len(token) > _MAX_TOKEN:
         raise Problem(403, "credential_unknown", "There is no such credential.")
     unsigned = request.query.get("unsigned") == "1"
-    document = await request.config_dict[HANDOUTS].hand_out(token, unsigned=unsigned)
+    document = await request.config_dict[HANDOUTS].hand_out(
+        token, unsigned=unsigned, source=request.remote
+    )
     return _answer(document, profile.CONTENT_TYPE, {"Cache-Control": "no-store"})
 
 
