@@ -17,6 +17,7 @@ from tools.cli.place import Addresses
 from tools.embedded.home import Home
 
 _STOP_SECONDS = 15.0
+_PATIENCE = 20  # seconds
 SIMULATOR = (sys.executable, "-m", "tools.simulator")
 
 
@@ -76,7 +77,9 @@ class Simulators:
         self._child: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        enroll_url = await asyncio.to_thread(credential, Client(), self._devices)
+        client = Client()
+        await self._until_pushes_work(client)
+        enroll_url = await asyncio.to_thread(credential, client, self._devices)
         state = self._home.state / "simulated"
         command = [
             *SIMULATOR,
@@ -96,6 +99,17 @@ class Simulators:
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    async def _until_pushes_work(self, client: Client) -> None:
+        """The first start gets its push certificate now; until enrollment has heard of it, devices
+        are told to come again. Devices do, so that this needs no guarantee.
+        """
+        for _ in range(_PATIENCE):
+            path = "/certificates"
+            found = await asyncio.to_thread(client.call, "push_notifier", "GET", path)
+            await asyncio.sleep(1)
+            if found["items"]:
+                return
 
     async def stop(self) -> None:
         """Let the fleet say what it met; kill it when it does not end."""
