@@ -63,7 +63,7 @@ class Control:
 
     async def freeze(
         self, command_class: CommandClass | None, before: datetime | None, by: By
-    ) -> UUID:
+    ) -> dict[str, Any]:
         """Hand out no command of a class (None: any) asked for before an instant (None: ever)."""
         now = self._clock.now()
         freeze_id = uuid7(now)
@@ -73,7 +73,14 @@ class Control:
             after = {"command_class": command_class, "before": before and before.isoformat()}
             await outbox.emit(tx, [audited(by, "guard.freeze", str(freeze_id), after=after)])
         metrics.FROZEN.labels("begun").inc()
-        return freeze_id
+        return {
+            "freeze_id": freeze_id,
+            "command_class": command_class,
+            "before": before,
+            "actor": by.actor,
+            "reason": by.reason or "",
+            "created_at": now,
+        }
 
     async def lift(self, freeze_id: UUID, by: By) -> bool:
         """End a freeze; False when it had ended before. Raises NotFound.

@@ -27,8 +27,8 @@ async def _freeze(fleet: Fleet, **fields: object) -> str:
     answer = await fleet.trial.call(
         "POST", "/api/v1/commands/freeze", {"reason": "an incident", **fields}
     )
-    assert answer.status == 200, answer.body
-    return str(answer.json["items"][-1]["freeze_id"])
+    assert answer.status == 201, answer.body
+    return str(answer.json["freeze_id"])
 
 
 async def test_a_cancelled_command_is_not_handed_out_and_its_target_says_so(fleet: Fleet) -> None:

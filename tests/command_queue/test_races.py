@@ -129,7 +129,7 @@ async def test_fifty_workers_and_freezes(fleet: Fleet) -> None:
         fleet.clock.advance(timedelta(milliseconds=1))
         body = {"before": fleet.clock.now().isoformat(), "reason": "race"}
         answer = await fleet.trial.call("POST", "/api/v1/commands/freeze", body)
-        assert answer.status == 200
+        assert answer.status == 201
 
     # One freeze stops all that was asked for before it.
     watch = await _race(phones, ["the freeze"], stop, stops=first)

@@ -121,8 +121,8 @@ async def freeze(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/commands/freeze: hand out nothing of a class, from this answer on."""
     body = await parse_body(request, views.NewFreeze)
     by = _by(request, "guard.freeze", body.reason)
-    await request.config_dict[CONTROL].freeze(body.command_class, body.before, by)
-    return await freezes(request)
+    begun = await request.config_dict[CONTROL].freeze(body.command_class, body.before, by)
+    return render(views.FreezeView(**begun), 201)
 
 
 async def freezes(request: web.Request) -> web.StreamResponse:
@@ -204,7 +204,8 @@ ROUTES = [
         freeze,
         permission="guard.freeze",
         body=views.NewFreeze,
-        answer=views.FreezeList,
+        answer=views.FreezeView,
+        status=201,
         summary="Hand out no command of a class",
     ),
     Route(
