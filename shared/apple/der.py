@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 
 INTEGER: Final = 0x02
+OBJECT_IDENTIFIER: Final = 0x06
 BIT_STRING: Final = 0x03
 OCTET_STRING: Final = 0x04
 NULL: Final = b"\x05\x00"
@@ -28,6 +29,7 @@ _CONSTRUCTED: Final = 0x20
 _LONG_TAG: Final = 0x1F
 _LONG_LENGTH: Final = 0x80
 _LENGTH_OCTETS: Final = 4
+_TWO_OCTETS: Final = 0x82
 # Universal string types whose pieces may be joined: octet, UTF-8, printable, T61, IA5.
 _PIECEWISE: Final = frozenset({0x04, 0x0C, 0x13, 0x14, 0x16})
 
@@ -186,6 +188,32 @@ def contents(element: bytes) -> bytes:
     """Return the contents octets of one whole DER element."""
     first = element[1]
     return element[2 + (first & 0x7F) :] if first & _LONG_LENGTH else element[2:]
+
+
+def enter(data: bytes, position: int, tag: int) -> tuple[int, int]:
+    """Return where the contents of the DER element at `position` start and end.
+
+    Raises DerError for another tag or a length that is not written the shortest way, IndexError
+    past the end of the data. The end is not compared with what lies around: the caller does.
+    """
+    if data[position] != tag:
+        raise DerError("another element was expected")
+    size = data[position + 1]
+    if size < _LONG_LENGTH:
+        return position + 2, position + 2 + size
+    if size == _TWO_OCTETS and data[position + 2]:
+        start = position + 4
+        return start, start + (data[position + 2] << 8 | data[position + 3])
+    return _enter_long(data, position + 2, size & 0x7F)
+
+
+def _enter_long(data: bytes, position: int, count: int) -> tuple[int, int]:
+    """Read a length of `count` octets at `position`."""
+    start = position + count
+    size = int.from_bytes(data[position:start], "big")
+    if count > _LENGTH_OCTETS or size < _LONG_LENGTH or count != (size.bit_length() + 7) // 8:
+        raise DerError("bad length")
+    return start, start + size
 
 
 def element_at(data: bytes, position: int) -> bytes:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
@@ -112,9 +113,10 @@ def attributes_of(answer: bytes, ra: KeyPair) -> dict[str, bytes]:
     verified = cms.verify(signed, signed.content or b"", allow_sha1=False)
     assert verified.certificate == ra.certificate
     prefix = "2.16.840.1.113733.1.9."
+    kinds = {asn1.decode_der(x509.ObjectIdentifier, kind) for kind in signed.attributes}
     return {
         kind.dotted_string.removeprefix(prefix): der.contents(signed.value_of(kind) or b"")
-        for kind in signed.attributes
+        for kind in kinds
         if kind.dotted_string.startswith(prefix)
     }
 

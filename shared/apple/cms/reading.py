@@ -1,12 +1,16 @@
-"""From bytes to a SignedData whose signer is known but not yet believed."""
+"""From bytes to a SignedData whose signer is known but not yet believed.
+
+On the way of every device request, so it is walked by hand: a third of the time that a schema of
+`cryptography.hazmat.asn1` takes, most of which goes into objects for parts that nobody looks at.
+tests/apple holds the schema of RFC 5652 against it: what that refuses is refused here.
+"""
 
 from __future__ import annotations
 
 import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat import asn1
@@ -15,39 +19,51 @@ from shared.apple import der
 from shared.apple.certificates import UNREADABLE
 from shared.apple.cms import structures
 from shared.apple.cms.structures import SignatureError
+from shared.apple.der import INTEGER, OCTET_STRING, SEQUENCE, SET, DerError, enter
 
 HEADER_LIMIT: Final = 16 * 1024
 MAX_CERTIFICATES: Final = 4
 MAX_ATTRIBUTES: Final = 32
-_SKI_TAG: Final = b"\x80"
-_SEQUENCE_TAG: Final = b"\x30"
-_VERSION_TAG: Final = b"\xa0"
-_SIGNED_DATA: Final = x509.ObjectIdentifier(structures.SIGNED_DATA)
+_CONTEXT_0: Final = 0xA0
+_CONTEXT_1: Final = 0xA1
+_SKI: Final = 0x80
+_LONG_LENGTH: Final = 0x80
+_SET_OCTET: Final = bytes((SET,))
+# TBSCertificate's version (RFC 5280 §4.1.2.1), without its last octet.
+_VERSION: Final = b"\xa0\x03\x02\x01"
+_SIGNED_DATA: Final = der.oid(structures.SIGNED_DATA)
+_DATA: Final = der.oid(structures.DATA)
+_DETACHED: Final = der.sequence(_DATA)
+# Whole AlgorithmIdentifiers: some writers leave NULL parameters out, some do not.
+_ALGORITHMS: Final[Mapping[bytes, bytes]] = {
+    der.sequence(der.oid(dotted), parameters): der.oid(dotted)
+    for dotted in structures.ALGORITHMS
+    for parameters in (b"", der.NULL)
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(NamedTuple):
     """A decoded SignedData with exactly one signer, nothing of it verified.
 
-    `attributes` holds the signed attributes, each once, their value sets unread (see `value_of`);
-    `covered` is their SET in the order sent, None when the signature covers the body itself.
+    Object identifiers are encoded ones. `attributes` holds the signed attributes, each once, their
+    values side by side (see `value_of`); `covered` is their SET in the order sent, None when the
+    signature covers the body itself.
     """
 
     certificate: bytes
     fingerprint: bytes
     certificates: tuple[bytes, ...]
-    content_type: x509.ObjectIdentifier
+    content_type: bytes
     content: bytes | None
     digest_algorithm: bytes
     signature_algorithm: bytes
     signature: bytes
-    attributes: Mapping[x509.ObjectIdentifier, asn1.TLV]
+    attributes: Mapping[bytes, bytes]
     covered: bytes | None
 
     def value_of(self, attribute: x509.ObjectIdentifier) -> bytes | None:
         """Return the encoded value of a signed attribute (all of them, joined, when several)."""
-        values = self.attributes.get(attribute)
-        return None if values is None else bytes(values.data)
+        return self.attributes.get(der.oid(attribute))
 
 
 def decode(header: bytes | str) -> Signed:
@@ -67,14 +83,14 @@ def decode_der(data: bytes, *, limits: der.Limits = der.DEFAULT_LIMITS) -> Signe
         raise SignatureError("signature too large")
     try:
         return _read(data)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, IndexError) as error:
         if isinstance(error, SignatureError):
             raise
     try:
         return _read(der.to_der(data, limits=limits))
     except SignatureError:
         raise
-    except (ValueError, OverflowError):
+    except (ValueError, IndexError):
         raise SignatureError("malformed signature") from None
 
 
@@ -93,98 +109,180 @@ def open_signed(data: bytes, *, limits: der.Limits = der.DEFAULT_LIMITS) -> byte
         except ValueError:
             raise SignatureError("no signed data") from None
     content = outer.content.encapsulated.content
-    if outer.type != _SIGNED_DATA or content is None:
+    if outer.type.dotted_string != structures.SIGNED_DATA or content is None:
         raise SignatureError("no content inside")
     return content
 
 
 def _read(data: bytes) -> Signed:
-    outer = asn1.decode_der(structures.SignedContent, data)
-    if outer.type != _SIGNED_DATA:
+    """Walk ContentInfo and SignedData (RFC 5652 §3, §5.1).
+
+    Every element starts where the last one ended, or inside of it: when the ends of all that lie
+    around the last one agree, nothing has passed its parent.
+    """
+    at, end = enter(data, 0, SEQUENCE)
+    if not data.startswith(_SIGNED_DATA, at):
         raise SignatureError("not signed data")
-    signed = outer.content
-    signers = signed.signers.as_list()
-    if len(signers) != 1:
+    at, wrapped = enter(data, at + len(_SIGNED_DATA), _CONTEXT_0)
+    at, body = enter(data, at, SEQUENCE)
+    _, at = enter(data, _after_version(data, at), SET)
+    content_type, content, at = _content(data, at)
+    certificates, at = _certificates(data, at)
+    if data[at] == _CONTEXT_1:
+        _, at = enter(data, at, _CONTEXT_1)
+    at, signers = enter(data, at, SET)
+    if not len(data) == end == wrapped == body == signers:
+        raise DerError("elements that end elsewhere")
+    if at == signers:
         raise SignatureError("exactly one signer is accepted")
-    certificates = signed.certificates or []
-    if not 1 <= len(certificates) <= MAX_CERTIFICATES:
+    at, signer = enter(data, at, SEQUENCE)
+    if signer != signers:
+        raise SignatureError("exactly one signer is accepted")
+    return _signer(data, at, certificates, content_type, content)
+
+
+def _after_version(data: bytes, at: int) -> int:
+    if data[at] != INTEGER or data[at + 1] != 1:
+        raise DerError("unreadable version")
+    return at + 3
+
+
+def _content(data: bytes, at: int) -> tuple[bytes, bytes | None, int]:
+    """Read EncapsulatedContentInfo: type, content, and where it ends."""
+    if data.startswith(_DETACHED, at):
+        return _DATA, None, at + len(_DETACHED)
+    at, end = enter(data, at, SEQUENCE)
+    _, after = enter(data, at, der.OBJECT_IDENTIFIER)
+    if after == end:
+        return data[at:after], None, end
+    start, wrapped = enter(data, after, _CONTEXT_0)
+    start, stop = enter(data, start, OCTET_STRING)
+    if not stop == wrapped == end:
+        raise DerError("elements that end elsewhere")
+    return data[at:after], data[start:stop], end
+
+
+def _certificates(data: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
+    if data[at] != _CONTEXT_0:
         raise SignatureError("one to four certificates are accepted")
-    signer = signers[0].parse(structures.SignerInfo)
-    attributes, covered = _attributes(signer, signers[0])
-    encoded = tuple([_whole(item) for item in certificates])
-    certificate = _find(certificates, encoded, signer.identifier)
+    at, end = enter(data, at, _CONTEXT_0)
+    found: list[bytes] = []
+    while at < end:
+        if data[at] != SEQUENCE:
+            raise SignatureError("not an X.509 certificate")
+        _, after = enter(data, at, SEQUENCE)
+        found.append(data[at:after])
+        at = after
+    if at != end:
+        raise DerError("elements that end elsewhere")
+    if not 1 <= len(found) <= MAX_CERTIFICATES:
+        raise SignatureError("one to four certificates are accepted")
+    return tuple(found), end
+
+
+def _signer(
+    data: bytes,
+    at: int,
+    certificates: tuple[bytes, ...],
+    content_type: bytes,
+    content: bytes | None,
+) -> Signed:
+    """Read the SignerInfo (RFC 5652 §5.3) whose contents start at `at` and end the data."""
+    at = _after_version(data, at)
+    kind = data[at]
+    start, at = enter(data, at, kind)
+    certificate = _find(certificates, kind, data[start:at])
+    digest_algorithm, at = _algorithm(data, at)
+    attributes: dict[bytes, bytes] = {}
+    covered = None
+    if data[at] == _CONTEXT_0:
+        start, end = enter(data, at, _CONTEXT_0)
+        attributes = _attributes(data, start, end)
+        # RFC 5652 §5.4: the signature covers the DER of a SET, not the [0] that is sent.
+        covered = _SET_OCTET + data[at + 1 : end]
+        at = end
+    signature_algorithm, at = _algorithm(data, at)
+    start, at = enter(data, at, OCTET_STRING)
+    signature = data[start:at]
+    if at < len(data):
+        _, at = enter(data, at, _CONTEXT_1)
+    if at != len(data):
+        raise DerError("elements that end elsewhere")
     return Signed(
-        certificate=certificate,
-        fingerprint=hashlib.sha256(certificate).digest(),
-        certificates=encoded,
-        content_type=signed.encapsulated.type,
-        content=signed.encapsulated.content,
-        digest_algorithm=_algorithm(signer.digest_algorithm),
-        signature_algorithm=_algorithm(signer.signature_algorithm),
-        signature=signer.signature,
-        attributes=attributes,
-        covered=covered,
+        certificate,
+        hashlib.sha256(certificate).digest(),
+        certificates,
+        content_type,
+        content,
+        digest_algorithm,
+        signature_algorithm,
+        signature,
+        attributes,
+        covered,
     )
 
 
-def _whole(certificate: asn1.TLV) -> bytes:
-    if certificate.tag_bytes != _SEQUENCE_TAG:
-        raise SignatureError("not an X.509 certificate")
-    return der.tlv(der.SEQUENCE, bytes(certificate.data))
+def _algorithm(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return the object identifier of an AlgorithmIdentifier, and where that ends."""
+    end = at + 2 + data[at + 1]
+    known = _ALGORITHMS.get(data[at:end])
+    if known is not None:
+        return known, end
+    start, end = enter(data, at, SEQUENCE)
+    _, after = enter(data, start, der.OBJECT_IDENTIFIER)
+    if after > end:
+        raise DerError("element passes its parent")
+    return data[start:after], end
 
 
-def _algorithm(identifier: asn1.TLV) -> bytes:
-    """Return the encoded object identifier: some writers leave NULL parameters out, some do not."""
-    return der.element_at(bytes(identifier.data), 0)
-
-
-def _attributes(
-    signer: structures.SignerInfo, raw: asn1.TLV
-) -> tuple[dict[x509.ObjectIdentifier, asn1.TLV], bytes | None]:
-    """Return the signed attributes, and their encoding as the SET that the signature covers."""
-    listed = signer.signed_attributes
-    if listed is None:
-        return {}, None
-    attributes = {attribute.type: attribute.values for attribute in listed}
-    if not 1 <= len(listed) <= MAX_ATTRIBUTES or len(attributes) != len(listed):
+def _attributes(data: bytes, at: int, end: int) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    count = 0
+    while at < end:
+        start, after = enter(data, at, SEQUENCE)
+        values = start + 2 + data[start + 1]
+        first, last = enter(data, values, SET)
+        if data[start] != der.OBJECT_IDENTIFIER or data[start + 1] >= _LONG_LENGTH or last != after:
+            raise DerError("malformed attribute")
+        found[data[start:values]] = data[first:last]
+        count += 1
+        at = after
+    if at != end:
+        raise DerError("elements that end elsewhere")
+    if not 1 <= count <= MAX_ATTRIBUTES or len(found) != count:
         raise SignatureError("too many signed attributes, or one twice")
-    # RFC 5652 §5.4: the signature covers the DER of a SET, not the [0] that is sent.
-    sent = raw.parse(structures.RawSignerInfo).signed_attributes
-    return attributes, der.tlv(der.SET, bytes(sent.data))
+    return found
 
 
-def _find(
-    certificates: Sequence[asn1.TLV], encoded: Sequence[bytes], identifier: asn1.TLV
-) -> bytes:
+def _find(certificates: Sequence[bytes], kind: int, wanted: bytes) -> bytes:
     """Find the signer's certificate by issuer and serial, or by subject key identifier."""
-    wanted = bytes(identifier.data)
-    if identifier.tag_bytes == _SEQUENCE_TAG:
-        names = [_issuer_and_serial(item) for item in certificates]
-    elif identifier.tag_bytes == _SKI_TAG:
-        names = [_key_identifier(item) for item in encoded]
+    if kind == SEQUENCE:
+        names = [issuer_and_serial(item, enter(item, 0, SEQUENCE)[0]) for item in certificates]
+    elif kind == _SKI:
+        names = [_key_identifier(item) for item in certificates]
     else:
         raise SignatureError("malformed signer identifier")
     if names.count(wanted) != 1:
         raise SignatureError("the signer's certificate is not inside")
-    return encoded[names.index(wanted)]
+    return certificates[names.index(wanted)]
 
 
-def _issuer_and_serial(certificate: asn1.TLV) -> bytes:
-    return issuer_and_serial(bytes(certificate.parse(structures.Certificate).tbs.data))
-
-
-def issuer_and_serial(tbs: bytes) -> bytes:
+def issuer_and_serial(data: bytes, position: int) -> bytes:
     """Return issuer and serial side by side, as CMS writes them (RFC 5652 §10.2.4).
 
-    `tbs` is the contents of a TBSCertificate. Byte for byte what stands in the certificate: a name
+    A TBSCertificate lies at `position`. Byte for byte what stands in the certificate: a name
     encoded anew may differ.
     """
     # RFC 5280 §4.1: [0] version (absent in version 1), serial, signature algorithm, issuer.
-    position = len(der.element_at(tbs, 0)) if tbs.startswith(_VERSION_TAG) else 0
-    serial = der.element_at(tbs, position)
-    position += len(serial)
-    position += len(der.element_at(tbs, position))
-    return der.element_at(tbs, position) + serial
+    at, end = enter(data, position, SEQUENCE)
+    if data.startswith(_VERSION, at):
+        at += len(_VERSION) + 1
+    _, serial = enter(data, at, INTEGER)
+    _, issuer = enter(data, serial, SEQUENCE)
+    _, after = enter(data, issuer, SEQUENCE)
+    if not after <= end <= len(data):
+        raise DerError("element passes its parent")
+    return data[issuer:after] + data[at:serial]
 
 
 def _key_identifier(certificate: bytes) -> bytes:

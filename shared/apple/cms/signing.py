@@ -84,7 +84,7 @@ def attribute(kind: str | x509.ObjectIdentifier, value: bytes) -> bytes:
 
 def issuer_and_serial(certificate: x509.Certificate) -> bytes:
     """Encode how CMS names a certificate (RFC 5652 §10.2.4)."""
-    return der.sequence(reading.issuer_and_serial(der.contents(certificate.tbs_certificate_bytes)))
+    return der.sequence(reading.issuer_and_serial(certificate.tbs_certificate_bytes, 0))
 
 
 def _content_info(*parts: bytes) -> bytes:

@@ -1,11 +1,12 @@
-"""The ASN.1 of SignedData (RFC 5652 §5), as far as Muster reads it, and its object identifiers.
+"""The outer ASN.1 of SignedData (RFC 5652 §5), and its object identifiers.
 
-`TLV` stands where raw bytes matter (what a signature covers) or where writers differ (algorithm
-parameters). Lists stand for some SET OFs: writers in the field do not sort them.
+`TLV` stands for what is not looked at. Lists stand for some SET OFs: writers in the field do not
+sort them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from cryptography import x509
@@ -34,6 +35,24 @@ ECDSA_SHA1: Final = "1.2.840.10045.4.1"
 ECDSA_SHA256: Final = "1.2.840.10045.4.3.2"
 ECDSA_SHA384: Final = "1.2.840.10045.4.3.3"
 ECDSA_SHA512: Final = "1.2.840.10045.4.3.4"
+
+DIGESTS: Final = {SHA1: "sha1", SHA256: "sha256", SHA384: "sha384", SHA512: "sha512"}
+# Signature algorithm -> (key family, the hash it names or None where it names none).
+SCHEMES: Final[Mapping[str, tuple[str, str | None]]] = {
+    RSA: ("rsa", None),
+    RSA_SHA1: ("rsa", "sha1"),
+    RSA_SHA1_OIW: ("rsa", "sha1"),
+    RSA_SHA256: ("rsa", "sha256"),
+    RSA_SHA384: ("rsa", "sha384"),
+    RSA_SHA512: ("rsa", "sha512"),
+    RSA_PSS: ("pss", None),
+    EC: ("ec", None),
+    ECDSA_SHA1: ("ec", "sha1"),
+    ECDSA_SHA256: ("ec", "sha256"),
+    ECDSA_SHA384: ("ec", "sha384"),
+    ECDSA_SHA512: ("ec", "sha512"),
+}
+ALGORITHMS: Final = (*DIGESTS, *SCHEMES)
 
 
 class SignatureError(ValueError):
@@ -66,42 +85,3 @@ class SignedContent:
 
     type: x509.ObjectIdentifier
     content: Annotated[SignedData, asn1.Explicit(0)]
-
-
-@asn1.sequence
-class Attribute:
-    type: x509.ObjectIdentifier
-    values: asn1.TLV
-
-
-@asn1.sequence
-class SignerInfo:
-    version: int
-    identifier: asn1.TLV
-    digest_algorithm: asn1.TLV
-    signed_attributes: Annotated[list[Attribute] | None, asn1.Implicit(0)]
-    signature_algorithm: asn1.TLV
-    signature: bytes
-    unsigned_attributes: Annotated[list[asn1.TLV] | None, asn1.Implicit(1)]
-
-
-@asn1.sequence
-class RawSignerInfo:
-    """A SignerInfo that has signed attributes, keeping their bytes: the signature covers them."""
-
-    version: int
-    identifier: asn1.TLV
-    digest_algorithm: asn1.TLV
-    signed_attributes: asn1.TLV
-    signature_algorithm: asn1.TLV
-    signature: bytes
-    unsigned_attributes: Annotated[list[asn1.TLV] | None, asn1.Implicit(1)]
-
-
-@asn1.sequence
-class Certificate:
-    """RFC 5280 §4.1, its parts unread."""
-
-    tbs: asn1.TLV
-    signature_algorithm: asn1.TLV
-    signature: asn1.TLV

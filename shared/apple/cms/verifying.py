@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -24,44 +23,59 @@ from shared.apple.cms.structures import SignatureError
 RSA_BITS: Final = range(2048, 4097)
 RSA_EXPONENT: Final = 65537
 
-_HASHES: Final[dict[bytes, hashes.HashAlgorithm]] = {
-    der.oid(structures.SHA1): hashes.SHA1(),  # noqa: S303 - by setting only, apple.md §1.12 note 3
-    der.oid(structures.SHA256): hashes.SHA256(),
-    der.oid(structures.SHA384): hashes.SHA384(),
-    der.oid(structures.SHA512): hashes.SHA512(),
+# Certificates whose keys are kept ready: about 2.5 KB each.
+_CAPACITY: Final = 16_384
+
+
+class _Digest(NamedTuple):
+    """A hash: its name, its quickest constructor, and what the signature primitives call it."""
+
+    name: str
+    new: Callable[[bytes], hashlib._Hash]
+    algorithm: hashes.HashAlgorithm
+
+
+_ALGORITHMS: Final[Mapping[str, tuple[Callable[[bytes], hashlib._Hash], hashes.HashAlgorithm]]] = {
+    "sha1": (hashlib.sha1, hashes.SHA1()),  # noqa: S303 - by setting only, apple.md §1.12 note 3
+    "sha256": (hashlib.sha256, hashes.SHA256()),
+    "sha384": (hashlib.sha384, hashes.SHA384()),
+    "sha512": (hashlib.sha512, hashes.SHA512()),
 }
-# Signature algorithm -> (key family, the hash it names or None where it names none).
-_SCHEMES: Final[dict[bytes, tuple[str, str | None]]] = {
-    der.oid(dotted): scheme
-    for dotted, scheme in {
-        structures.RSA: ("rsa", None),
-        structures.RSA_SHA1: ("rsa", "sha1"),
-        structures.RSA_SHA1_OIW: ("rsa", "sha1"),
-        structures.RSA_SHA256: ("rsa", "sha256"),
-        structures.RSA_SHA384: ("rsa", "sha384"),
-        structures.RSA_SHA512: ("rsa", "sha512"),
-        structures.RSA_PSS: ("pss", None),
-        structures.EC: ("ec", None),
-        structures.ECDSA_SHA1: ("ec", "sha1"),
-        structures.ECDSA_SHA256: ("ec", "sha256"),
-        structures.ECDSA_SHA384: ("ec", "sha384"),
-        structures.ECDSA_SHA512: ("ec", "sha512"),
-    }.items()
+_DIGESTS: Final[Mapping[bytes, _Digest]] = {
+    der.oid(dotted): _Digest(name, *_ALGORITHMS[name])
+    for dotted, name in structures.DIGESTS.items()
+}
+_SCHEMES: Final[Mapping[bytes, tuple[str, str | None]]] = {
+    der.oid(dotted): scheme for dotted, scheme in structures.SCHEMES.items()
 }
 _PKCS1: Final = padding.PKCS1v15()
 _UTC_TIME: Final = b"\x17"
 _SET: Final = bytes((der.SET,))
-_DATA: Final = x509.ObjectIdentifier(structures.DATA)
+_DATA: Final = der.oid(structures.DATA)
+_CONTENT_TYPE: Final = der.oid(structures.CONTENT_TYPE)
+_MESSAGE_DIGEST: Final = der.oid(structures.MESSAGE_DIGEST)
+_SIGNING_TIME: Final = der.oid(structures.SIGNING_TIME)
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """A signature that holds: whose, made when (by the signer's clock, if told), by which hash."""
 
-    certificate: x509.Certificate
+    encoded: bytes
+    """The certificate's DER."""
     fingerprint: bytes
     signed_at: datetime | None
     digest: str
+    not_before: datetime
+    not_after: datetime
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """Read anew each time: for its validity alone ask `is_valid_at`."""
+        return x509.load_der_x509_certificate(self.encoded)
+
+    def is_valid_at(self, moment: datetime) -> bool:
+        """Whether `moment` (aware) lies within the certificate's validity, both ends included."""
+        return self.not_before <= moment <= self.not_after
 
 
 def verify(signed: Signed, body: bytes, *, allow_sha1: bool) -> Verified:
@@ -69,12 +83,12 @@ def verify(signed: Signed, body: bytes, *, allow_sha1: bool) -> Verified:
 
     Says nothing about trust: the caller compares the fingerprint and checks chain and validity.
     """
-    algorithm = _HASHES.get(signed.digest_algorithm)
-    if algorithm is None or (algorithm.name == "sha1" and not allow_sha1):
+    digest = _DIGESTS.get(signed.digest_algorithm)
+    if digest is None or (digest.name == "sha1" and not allow_sha1):
         raise SignatureError("digest algorithm not accepted")
     signed_at = None
     if signed.covered is not None:
-        signed_at = _check_attributes(signed, body, algorithm)
+        signed_at = _check_attributes(signed, digest.new(body).digest())
     elif signed.content_type != _DATA:
         raise SignatureError("signed attributes missing")  # RFC 5652 §5.3
     elif body[:1] == _SET:
@@ -82,33 +96,75 @@ def verify(signed: Signed, body: bytes, *, allow_sha1: bool) -> Verified:
         # attributes, it would pass for signed, and at any later time (RFC 5652 §11, as attacked by
         # Strenzke, 2023). No message of ours begins so.
         raise SignatureError("signed attributes taken for a body")
-    signer = _load(signed.certificate)
-    if not _covers(signer, signed, body, algorithm):
+    signer = _known.get(signed.fingerprint) or _load(signed)
+    if not _covers(signer, signed, body, digest):
         raise SignatureError("signature does not match")
-    return Verified(signer.certificate, signed.fingerprint, signed_at, algorithm.name)
+    return Verified(
+        signed.certificate,
+        signed.fingerprint,
+        signed_at,
+        digest.name,
+        signer.not_before,
+        signer.not_after,
+    )
 
 
 class _Signer(NamedTuple):
-    """A certificate and its key, where the key is one that Muster accepts."""
+    """A certificate's validity and its key, which is one that Muster accepts."""
 
-    certificate: x509.Certificate
+    not_before: datetime
+    not_after: datetime
     rsa: rsa.RSAPublicKey | None
     ec: ec.EllipticCurvePublicKey | None
 
 
-@lru_cache(maxsize=2048)
-def _load(encoded: bytes) -> _Signer:
-    """Read a certificate; kept, because a key's first use costs as much as half a verification."""
+class _Known:
+    """Signers by their certificate's fingerprint: a key's first use costs half a verification.
+
+    Two halves: when the younger one is full, it becomes the older one, which is forgotten. Reading
+    is one look-up and safe between threads, unlike the bookkeeping of a strict LRU.
+    """
+
+    __slots__ = ("_half", "_older", "_younger")
+
+    def __init__(self, capacity: int) -> None:
+        self._half = capacity // 2
+        self._younger: dict[bytes, _Signer] = {}
+        self._older: dict[bytes, _Signer] = {}
+
+    def get(self, fingerprint: bytes) -> _Signer | None:
+        found = self._younger.get(fingerprint)
+        if found is None:
+            found = self._older.get(fingerprint)
+            if found is not None:
+                self.put(fingerprint, found)
+        return found
+
+    def put(self, fingerprint: bytes, signer: _Signer) -> None:
+        if len(self._younger) >= self._half:
+            self._older, self._younger = self._younger, {}
+        self._younger[fingerprint] = signer
+
+
+_known: Final = _Known(_CAPACITY)
+
+
+def _load(signed: Signed) -> _Signer:
     try:
-        certificate = x509.load_der_x509_certificate(encoded)
+        certificate = x509.load_der_x509_certificate(signed.certificate)
         key = certificate.public_key()
+        validity = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except UNREADABLE:
         raise SignatureError("unreadable certificate") from None
     if not acceptable_key(key):
         raise SignatureError("public key not accepted")
-    if isinstance(key, rsa.RSAPublicKey):
-        return _Signer(certificate, key, None)
-    return _Signer(certificate, None, key if isinstance(key, ec.EllipticCurvePublicKey) else None)
+    signer = _Signer(
+        *validity,
+        key if isinstance(key, rsa.RSAPublicKey) else None,
+        key if isinstance(key, ec.EllipticCurvePublicKey) else None,
+    )
+    _known.put(signed.fingerprint, signer)
+    return signer
 
 
 def acceptable_key(key: object) -> bool:
@@ -120,25 +176,24 @@ def acceptable_key(key: object) -> bool:
     return False
 
 
-def _check_attributes(
-    signed: Signed, body: bytes, algorithm: hashes.HashAlgorithm
-) -> datetime | None:
+def _check_attributes(signed: Signed, digest: bytes) -> datetime | None:
     """Compare messageDigest and contentType (RFC 5652 §11.1, §11.2); return the signing time."""
-    digest = hashlib.new(algorithm.name, body).digest()
-    stated = signed.value_of(structures.MESSAGE_DIGEST)
+    attributes = signed.attributes
+    stated = attributes.get(_MESSAGE_DIGEST)
     if stated is None:
         raise SignatureError("message digest missing")
-    if not hmac.compare_digest(stated, der.octets(digest)):
+    # Both are public: nothing is learnt from the time that comparing takes.
+    if stated != bytes((der.OCTET_STRING, len(digest))) + digest:
         raise SignatureError("the body is not what was signed")
-    if signed.value_of(structures.CONTENT_TYPE) != der.oid(signed.content_type):
+    if attributes.get(_CONTENT_TYPE) != signed.content_type:
         raise SignatureError("content type does not match")
-    return _signing_time(signed)
+    time = attributes.get(_SIGNING_TIME)
+    return None if time is None else _signing_time(time)
 
 
-def _signing_time(signed: Signed) -> datetime | None:
-    value = signed.value_of(structures.SIGNING_TIME)
-    if value is None:
-        return None
+@lru_cache(maxsize=256)
+def _signing_time(value: bytes) -> datetime:
+    """Read a signing time; kept, because many devices sign in the same second."""
     try:
         if value.startswith(_UTC_TIME):
             return asn1.decode_der(asn1.UTCTime, value).as_datetime()
@@ -147,22 +202,21 @@ def _signing_time(signed: Signed) -> datetime | None:
         raise SignatureError("bad signing time") from None
 
 
-def _covers(signer: _Signer, signed: Signed, body: bytes, algorithm: hashes.HashAlgorithm) -> bool:
+def _covers(signer: _Signer, signed: Signed, body: bytes, digest: _Digest) -> bool:
     """Check what was sent; failing that, its attributes in DER order: some writers sort late."""
     if signed.covered is None:
-        return _holds(signer, signed, body, algorithm)
-    if _holds(signer, signed, signed.covered, algorithm):
+        return _holds(signer, signed, body, digest)
+    if _holds(signer, signed, signed.covered, digest):
         return True
     in_order = der.set_of(der.elements(der.contents(signed.covered)))
-    return in_order != signed.covered and _holds(signer, signed, in_order, algorithm)
+    return in_order != signed.covered and _holds(signer, signed, in_order, digest)
 
 
-def _holds(
-    signer: _Signer, signed: Signed, covered: bytes, algorithm: hashes.HashAlgorithm
-) -> bool:
+def _holds(signer: _Signer, signed: Signed, covered: bytes, digest: _Digest) -> bool:
     family, named = _SCHEMES.get(signed.signature_algorithm, ("", None))
-    if named is not None and named != algorithm.name:
+    if named is not None and named != digest.name:
         raise SignatureError("digest and signature algorithms disagree")
+    algorithm = digest.algorithm
     try:
         if family == "rsa" and signer.rsa is not None:
             signer.rsa.verify(signed.signature, covered, _PKCS1, algorithm)
