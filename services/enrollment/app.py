@@ -38,21 +38,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
     revocations = Revocations(pool, authorities, settings, clock)
     await revocations.sign_due()
     departures = Departures(pool, context.internal, clock)
-    identities = Identities(pool, settings, clock)
-    authenticating = Authenticating(pool, context.internal, clock)
-    openings = Openings(pool, context.cipher, context.sealing, clock)
-    check_ins = CheckIns(
-        pool,
-        context.internal,
-        clock,
-        identities=identities,
-        authenticating=authenticating,
-        openings=openings,
-        escrow=Escrow(pool, context.cipher),
-        refusals=refusals,
-        departed=departed,
-    )
-    try:
+    async with _check_ins(context, refusals, departed) as check_ins:
         yield Parts(
             values={
                 devices.CHECK_INS: check_ins,
@@ -73,6 +59,29 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 Housekeeping(pool, settings, clock),
                 departed,
             ),
+        )
+
+
+@asynccontextmanager
+async def _check_ins(
+    context: Context[EnrollmentSettings], refusals: Refusals, departed: Wake
+) -> AsyncIterator[CheckIns]:
+    """The parts that gather requests into batches; what they hold is written before they end."""
+    pool, clock = context.pool, context.clock
+    identities = Identities(pool, context.settings, clock)
+    authenticating = Authenticating(pool, context.internal, clock)
+    openings = Openings(pool, context.cipher, context.sealing, clock)
+    try:
+        yield CheckIns(
+            pool,
+            context.internal,
+            clock,
+            identities=identities,
+            authenticating=authenticating,
+            openings=openings,
+            escrow=Escrow(pool, context.cipher),
+            refusals=refusals,
+            departed=departed,
         )
     finally:
         for part in (identities, authenticating, openings):

@@ -33,7 +33,6 @@ from shared.bus import outbox
 from shared.db.batcher import Batcher, Overloaded
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool
-from shared.events.base import Event
 from shared.events.devices import CertificateIssued, DeviceQuarantined
 from shared.runtime.clock import Clock
 from shared.runtime.internal import InternalClient
@@ -159,7 +158,6 @@ async def _known(tx: Connection, claims: Sequence[Claim]) -> Mapping[str, Sequen
 
 async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -> None:
     """All that these Authenticates change, one statement for each kind of change."""
-    touched = [one.decision.device_id for one in accepted]
     heard_of = [one.decision.device_id for one in accepted if not one.decision.unheard_of]
     await lock_devices(tx, heard_of)
     superseded = [
@@ -170,20 +168,39 @@ async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -
     if superseded:
         await leaving.end(tx, superseded, now)
     await _reset(tx, accepted)
-    begun = {one.attempt.certificate: _begun(one) for one in accepted}
-    trusted = [one for one in accepted if not one.decision.quarantined]
-    if trusted:
-        facts = [
-            facts_of(begun[one.attempt.certificate], first=one.decision.enrollment is None)
-            for one in trusted
-        ]
+    begun = [_begun(one) for one in accepted]
+    await _introduce(tx, accepted, begun, now)
+    await enrollments.save(tx, begun, now)
+    issued = await _pin(tx, accepted)
+    claims = [_quarantined(one) for one in accepted if one.decision.kind == "quarantine"]
+    metrics.QUARANTINED.inc(len(claims))
+    after = await states.read(tx, [one.decision.device_id for one in accepted])
+    await outbox.emit(tx, [*claims, *issued, *after])
+
+
+async def _introduce(
+    tx: Connection, accepted: Sequence[_Accepted], begun: Sequence[Begun], now: datetime
+) -> None:
+    """Take over what trusted devices say of themselves; of a mere claim only that it exists."""
+    facts = [
+        facts_of(enrollment, first=one.decision.enrollment is None)
+        for one, enrollment in zip(accepted, begun, strict=True)
+        if not one.decision.quarantined
+    ]
+    if facts:
         await devices.save(tx, facts, now)
-    claimed = [one for one in accepted if one.decision.kind == "quarantine"]
+    claimed = [
+        (one.decision.device_id, one.attempt.claim.udid)
+        for one in accepted
+        if one.decision.kind == "quarantine"
+    ]
     if claimed:
-        await devices.introduce(
-            tx, [(one.decision.device_id, one.attempt.claim.udid) for one in claimed]
-        )
-    await enrollments.save(tx, list(begun.values()), now)
+        await devices.introduce(tx, claimed)
+
+
+async def _pin(tx: Connection, accepted: Sequence[_Accepted]) -> list[CertificateIssued]:
+    """Bind each certificate to its enrollment; only now it is known which device it is of."""
+    renewing = {one.attempt.certificate for one in accepted if one.decision.enrollment}
     pinned = await certificates.pin(
         tx,
         [
@@ -192,9 +209,7 @@ async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -
             if not one.pin.pinned
         ],
     )
-    events: list[Event] = [_quarantined(one) for one in claimed]
-    renewing = {one.attempt.certificate for one in accepted if one.decision.enrollment}
-    events += [
+    return [
         CertificateIssued(
             device_id=one.device_id,
             sha256=one.sha256.hex(),
@@ -204,8 +219,6 @@ async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -
         )
         for one in pinned
     ]
-    await outbox.emit(tx, [*events, *await states.read(tx, touched)])
-    metrics.QUARANTINED.inc(len(claimed))
 
 
 async def _reset(tx: Connection, accepted: Sequence[_Accepted]) -> None:
