@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from shared.runtime.clock import SystemClock
 from shared.runtime.tokens import Signer
 from shared.sealed import token_key
 from tools.cli import place
-from tools.cli.errors import CliError
+from tools.cli.errors import CliError, Refused
 
 PREFIXES = {
     "enrollment": "/api/v1/enrollment",
@@ -30,6 +30,8 @@ PREFIXES = {
 }
 _TIMEOUT = aiohttp.ClientTimeout(total=60, connect=5)
 _REFUSED = 400
+_NOT_FOUND = 404
+_AT_ONCE = 8
 _SHORT = timedelta(minutes=2)
 
 
@@ -67,10 +69,15 @@ class Client:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The JSON of a 2xx; raises CliError with the service's own words otherwise."""
-        url = self._base.rstrip("/") + PREFIXES[service] + path
+        """The JSON of a 2xx; raises Refused with the service's own words otherwise."""
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        return asyncio.run(_send(method, url, self._token(service), body, given))
+        url = self._url(service, path)
+        return asyncio.run(_alone(method, url, self._token(service), body, given))
+
+    def several(self, service: str, paths: Sequence[str]) -> list[Any]:
+        """The answers to many GETs, in their order; None for what is not there."""
+        urls = [self._url(service, path) for path in paths]
+        return asyncio.run(_together(urls, self._token(service)))
 
     def pages(
         self, service: str, path: str, query: Mapping[str, Any] | None = None, *, most: int
@@ -86,6 +93,9 @@ class Client:
             if cursor is None:
                 return
 
+    def _url(self, service: str, path: str) -> str:
+        return self._base.rstrip("/") + PREFIXES[service] + path
+
     def _token(self, service: str) -> str:
         if given := os.environ.get(f"MUSTER_TOKEN_{service.upper()}"):
             return given
@@ -95,8 +105,35 @@ class Client:
         return self._tokens[service]
 
 
-async def _send(
+async def _alone(
     method: str, url: str, token: str, body: Mapping[str, Any] | None, query: Mapping[str, str]
+) -> Any:
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        return await _send(session, method, url, token, body, query)
+
+
+async def _together(urls: Sequence[str], token: str) -> list[Any]:
+    connector = aiohttp.TCPConnector(limit=_AT_ONCE)
+    async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
+        return await asyncio.gather(*(_found(session, url, token) for url in urls))
+
+
+async def _found(session: aiohttp.ClientSession, url: str, token: str) -> Any:
+    try:
+        return await _send(session, "GET", url, token)
+    except Refused as refused:
+        if refused.status != _NOT_FOUND:
+            raise
+        return None
+
+
+async def _send(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    token: str,
+    body: Mapping[str, Any] | None = None,
+    query: Mapping[str, str] | None = None,
 ) -> Any:
     headers = {"Authorization": f"Bearer {token}"}
     data = None
@@ -104,13 +141,10 @@ async def _send(
         headers["Content-Type"] = "application/json"
         data = orjson.dumps(body, default=str)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-            session.request(method, url, data=data, params=query, headers=headers) as answer,
-        ):
+        async with session.request(method, url, data=data, params=query, headers=headers) as answer:
             content = await answer.read()
             if answer.status >= _REFUSED:
-                raise CliError(_refusal(answer.status, content))
+                raise Refused(answer.status, _refusal(answer.status, content))
             return orjson.loads(content) if content else None
     except (aiohttp.ClientError, TimeoutError) as error:
         raise CliError(

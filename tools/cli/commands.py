@@ -6,7 +6,7 @@ import argparse
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +14,7 @@ from uuid import uuid4
 from tools.cli.client import Client
 from tools.cli.devices import resolve
 from tools.cli.errors import CliError
+from tools.cli.known import of_devices
 from tools.cli.output import ago, fields, note, table, text
 
 _EXAMPLES = """examples:
@@ -25,6 +26,10 @@ a parameter's value is text; NAME=@FILE sends a file as base64, NAME:=JSON any o
 """
 DONE = {"acknowledged", "verified"}
 NOT_DONE = {"failed", "expired", "cancelled", "unconfirmed"}
+STATES = ("active", "held", "finished", "cancelled", "expired")
+_ASKED_AT_ONCE = 50
+_NO_COMMAND = "No command yet: see `muster command send --help`."
+_NO_MATCH = "No command matches: leave out --kind or --state to see the others."
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,10 +50,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     send.add_argument("--expires", type=int, metavar="SECONDS")
     send.add_argument("--key", help="idempotency key; the same key is the same command")
     send.add_argument("--wait", type=float, metavar="SECONDS", help="until all targets ended")
-    send.set_defaults(run=run_send)
+    send.set_defaults(run=run_send, gathers="devices")
     listed = actions.add_parser("list", help="newest first")
     listed.add_argument("--kind")
-    listed.add_argument("--state")
+    listed.add_argument("--state", choices=STATES, metavar="STATE", help=", ".join(STATES))
     listed.add_argument("--most", type=int, default=50, metavar="N")
     listed.set_defaults(run=run_list)
     show = actions.add_parser("show", help="a command and its targets")
@@ -128,53 +133,84 @@ def _wait(client: Client, command_id: str, seconds: float) -> int:
 
 
 def run_list(arguments: argparse.Namespace) -> int:
+    client = Client()
     query = {"kind": arguments.kind, "state": arguments.state}
     rows = (
         (
             command["command_id"],
-            command["kind"],
-            command["section"],
+            " ".join(filter(None, [command["kind"], command["section"]])),
             command["command_class"],
-            command["state"],
-            command["target_count"],
+            progressed(command),
             ago(command["created_at"]),
             command["actor"],
             command["hold_reason"] or command["end_reason"] or command["reason"],
         )
-        for command in Client().pages("command_queue", "", query, most=arguments.most)
+        for command in _listed(client, query, arguments.most)
     )
-    head = ("command id", "kind", "section", "class", "state", "targets", "asked", "by", "reason")
-    table(head, rows, empty="No command yet: see `muster command send --help`.")
+    head = ("command id", "kind", "class", "state", "asked", "by", "reason")
+    table(head, rows, empty=_NO_MATCH if any(query.values()) else _NO_COMMAND)
     return 0
+
+
+def _listed(client: Client, query: dict[str, Any], most: int) -> Iterator[dict[str, Any]]:
+    """Commands with their progress, which the list itself does not hold."""
+    commands = list(client.pages("command_queue", "", query, most=most))
+    for start in range(0, len(commands), _ASKED_AT_ONCE):
+        some = commands[start : start + _ASKED_AT_ONCE]
+        whole = client.several("command_queue", [f"/{each['command_id']}" for each in some])
+        yield from (full or each for each, full in zip(some, whole, strict=True))
+
+
+def progressed(command: dict[str, Any]) -> str:
+    """What became of a command: `done 20/20`, `3 of 20 open, 1 failed`, or why it does not run."""
+    progress, total = command.get("progress", {}), command["target_count"]
+    if command["state"] in {"held", "cancelled", "expired"}:
+        return f"{command['state']}, {total} target(s)"
+    done = sum(progress.get(state, 0) for state in DONE)
+    bad = {state: count for state, count in sorted(progress.items()) if state in NOT_DONE}
+    still = total - done - sum(bad.values())
+    said = [f"{still} of {total} open" if still > 0 else f"done {done}/{total}"]
+    return ", ".join([*said, *(f"{count} {state}" for state, count in bad.items())])
 
 
 def run_show(arguments: argparse.Namespace) -> int:
     client = Client()
     command = client.call("command_queue", "GET", f"/{arguments.command_id}")
-    fields(command)
+    progress = command.pop("progress")
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(progress.items()))
+    fields({**command, "state": progressed({**command, "progress": progress}), "targets": counted})
     print()
     path = f"/{arguments.command_id}/targets"
     targets = list(client.pages("command_queue", path, most=arguments.most))
+    reported = of_devices(client, "inventory", {target["device_id"] for target in targets})
     table(
-        ("device id", "state", "sent", "finished", "deliveries", "reason"),
+        ("device", "serial", "state", "sent", "finished", "deliveries", "reason", "device id"),
         (
             (
-                target["device_id"],
+                reported.get(target["device_id"], {}).get("name"),
+                reported.get(target["device_id"], {}).get("serial"),
                 target["state"],
                 ago(target["sent_at"]),
                 ago(target["finished_at"]),
                 target["deliveries"],
                 _why(target),
+                target["device_id"],
             )
             for target in targets
         ),
-        empty="No target.",
+        empty="No target is in a queue yet: targets are queued within a second or two.",
     )
     if arguments.answers:
         for target in targets:
             print(f"\n{target['device_id']}")
-            print(json.dumps(target["answer"], indent=1, ensure_ascii=True))
+            print(_answer(target["answer"]))
     return 0
+
+
+def _answer(answer: Any) -> str:
+    if answer is None:
+        return "(no answer, or none that says more than the state)"
+    return json.dumps(answer, indent=1, ensure_ascii=True)
 
 
 def _why(row: dict[str, Any]) -> str | None:
@@ -186,14 +222,15 @@ def run_queue(arguments: argparse.Namespace) -> int:
     client = Client()
     device_id = resolve(client, arguments.device)
     found = client.call("command_queue", "GET", f"/devices/{device_id}")
-    note(f"Last seen {ago(found['last_seen_at'])}.")
+    seen = found["last_seen_at"]
+    note(f"Last seen {ago(seen)}." if seen else "It has not connected yet.")
     head = ("command id", "kind", "state", "queued", "finished", "deliveries", "reason")
     waiting = [(row, None) for row in found["queue"]]
     done = [(row, row["finished_at"]) for row in found["items"]]
     rows = (
         (
             row["command_id"],
-            row["kind"],
+            row["kind"] or "(forgotten)",
             row["state"],
             ago(row["queued_at"]),
             ago(finished),

@@ -16,19 +16,20 @@ from shared.runtime.settings import Settings
 from tools.cli import place
 from tools.cli.client import actor
 from tools.cli.errors import CliError
-from tools.cli.output import ago, fields, table
+from tools.cli.output import ago, fields, note, table
+from tools.cli.services import NAMED
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("dead-letters", help="events that a service gave up")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="in the order they died")
-    listed.add_argument("service", choices=SERVICES)
+    listed.add_argument("service", choices=SERVICES, **NAMED)
     listed.add_argument("--most", type=int, default=200, metavar="N")
     listed.set_defaults(run=run_list)
     show = actions.add_parser("show", help="all that is known of one")
-    show.add_argument("service", choices=SERVICES)
-    show.add_argument("id", type=UUID)
+    show.add_argument("service", choices=SERVICES, **NAMED)
+    show.add_argument("id", type=UUID, metavar="ID")
     show.add_argument("--value", action="store_true", help="the event itself, secrets hidden")
     show.set_defaults(run=run_show)
     for name, what in (
@@ -36,11 +37,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("drop", "forget them for good"),
     ):
         action = actions.add_parser(name, help=what)
-        action.add_argument("service", choices=SERVICES)
-        action.add_argument("ids", nargs="*", type=UUID, metavar="ID")
+        action.add_argument("service", choices=SERVICES, **NAMED)
+        action.add_argument("ids", nargs="*", metavar="ID")
         action.add_argument("--all", action="store_true", help="all that are listed")
         action.add_argument("--reason", required=True)
-        action.set_defaults(run=run_order, order=name)
+        action.set_defaults(run=run_order, order=name, gathers="ids")
 
 
 @asynccontextmanager
@@ -99,14 +100,27 @@ def run_order(arguments: argparse.Namespace) -> int:
     if bool(arguments.ids) == arguments.all:
         raise CliError("name dead letters by their ids, or write --all")
     done = asyncio.run(_order(arguments))
-    print(f"{len(done)} dead letter(s): {arguments.order}")
-    return 0 if done or arguments.all else 1
+    missing = 0 if arguments.all else len(set(arguments.ids)) - len(done)
+    if missing:
+        note(f"{missing} not found: see `muster dead-letters list`.")
+    what = "will be tried again" if arguments.order == "replay" else "dropped"
+    print(f"{len(done)} dead letter(s) {what}")
+    return 1 if missing else 0
 
 
 async def _order(arguments: argparse.Namespace) -> list[UUID]:
-    ids: list[UUID] = arguments.ids
+    ids = [_id(word) for word in arguments.ids]
     if arguments.all:
         ids = [letter.id for letter in await _list(arguments.service, 10_000)]
     act = dead_letters.replay if arguments.order == "replay" else dead_letters.drop
     async with _pool(arguments.service) as pool:
         return await act(pool, ids, actor=actor(), reason=arguments.reason)
+
+
+def _id(word: str) -> UUID:
+    try:
+        return UUID(word)
+    except ValueError:
+        raise CliError(
+            f"{word} is no id of a dead letter: see `muster dead-letters list`"
+        ) from None

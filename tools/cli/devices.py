@@ -8,8 +8,14 @@ from uuid import UUID
 
 from tools.cli.client import Client
 from tools.cli.errors import CliError
+from tools.cli.known import of_devices
 from tools.cli.output import ago, fields, table, text
 
+_NONE = (
+    "No device is enrolled. `muster credentials create` makes the address at which one may; "
+    "`muster simulate apple` enrolls simulated ones."
+)
+_NO_MATCH = "No device matches: leave out --platform, --state or --find to see the others."
 _HEAD = ("name", "serial", "model", "os", "state", "compliance", "last seen", "device id")
 
 
@@ -38,21 +44,12 @@ def run_list(arguments: argparse.Namespace) -> int:
     client = Client()
     query = {"platform": arguments.platform, "state": arguments.state, "q": arguments.find}
     known = list(client.pages("enrollment", "/devices", query, most=arguments.most))
-    ids = {row["device_id"] for row in known}
-    inventory = _by_id(client, "inventory", ids, arguments.most)
-    compliance = _by_id(client, "compliance", ids, arguments.most)
+    ids = [row["device_id"] for row in known]
+    inventory = of_devices(client, "inventory", ids)
+    compliance = of_devices(client, "compliance", ids)
     rows = [_row(row, inventory, compliance) for row in known]
-    table(_HEAD, rows, empty="No device is enrolled: see `muster credentials create --help`.")
+    table(_HEAD, rows, empty=_NO_MATCH if any(query.values()) else _NONE)
     return 0
-
-
-def _by_id(client: Client, service: str, ids: set[str], most: int) -> dict[str, dict[str, Any]]:
-    """What a service knows of these devices, by id."""
-    found = {}
-    for row in client.pages(service, "/devices", most=most + len(ids)):
-        if row["device_id"] in ids:
-            found[row["device_id"]] = row
-    return found
 
 
 def _row(
@@ -78,10 +75,9 @@ def _latest(*instants: str | None) -> str | None:
 
 def resolve(client: Client, word: str) -> str:
     """The id of the device that an id, a serial or a name means; refuses what is not one device."""
-    try:
-        return str(UUID(word))
-    except ValueError:
-        found = client.call("enrollment", "GET", "/devices", query={"q": word, "limit": 20})
+    if _is_id(word):
+        return str(client.call("enrollment", "GET", f"/devices/{UUID(word)}")["device_id"])
+    found = client.call("enrollment", "GET", "/devices", query={"q": word, "limit": 20})
     rows = found["items"]
     exact = [row for row in rows if word.lower() in {_low(row["serial"]), _low(row["name"])}]
     rows = exact or rows
@@ -93,6 +89,14 @@ def resolve(client: Client, word: str) -> str:
     raise CliError(f"{word} may be {names}: write the serial or the id")
 
 
+def _is_id(word: str) -> bool:
+    try:
+        UUID(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _low(value: str | None) -> str:
     return (value or "").lower()
 
@@ -102,6 +106,9 @@ def run_show(arguments: argparse.Namespace) -> int:
     device_id = resolve(client, arguments.device)
     device = client.call("enrollment", "GET", f"/devices/{device_id}")
     enrollments = device.pop("enrollments")
+    facts = client.call("inventory", "GET", f"/devices/{device_id}/facts")["items"]
+    reported = {fact["name"]: fact["value"] for fact in facts}
+    device["name"] = reported.get("device.name") or device["name"]
     fields(device)
     print()
     table(
@@ -120,11 +127,10 @@ def run_show(arguments: argparse.Namespace) -> int:
         empty="No enrollment.",
     )
     print()
-    facts = client.call("inventory", "GET", f"/devices/{device_id}/facts")["items"]
     table(
         ("fact", "value", "since"),
         ((fact["name"], _short(fact["value"]), ago(fact["changed_at"])) for fact in facts),
-        empty="Nothing was reported yet.",
+        empty="Nothing was reported yet: its first inventory follows within a minute of enrolling.",
     )
     print()
     verdicts = client.call("compliance", "GET", f"/devices/{device_id}/verdicts")["items"]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from tools.cli import place
 from tools.cli.client import Client
+from tools.cli.errors import CliError
 from tools.cli.place import Addresses
 from tools.embedded.home import Home
 
@@ -29,16 +30,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Addresses, trust and a credential are filled in; everything else goes on to "
         "the simulator: `muster simulate apple --help`.",
     )
-    parser.add_argument("platform", choices=["apple"])
-    parser.add_argument("--devices", type=int, default=10)
-    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("platform", choices=["apple"], nargs="?", metavar="apple")
+    parser.add_argument("--devices", type=int, default=10, metavar="N", help="default 10")
+    parser.add_argument("--help", "-h", action="store_true", help="the simulator's own help")
     parser.set_defaults(run=run, passes_on=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the simulator as a child, in the foreground."""
     if arguments.help:
-        return subprocess.call([*SIMULATOR, arguments.platform, "--help"])
+        return subprocess.call([*SIMULATOR, "apple", "--help"], cwd=place.ROOT)
+    if arguments.platform is None:
+        raise CliError("say what to simulate: `muster simulate apple --devices 10`")
     command = [*SIMULATOR, arguments.platform, *_options(arguments.devices, arguments.rest)]
     child = subprocess.Popen(command, cwd=place.ROOT)
     while True:

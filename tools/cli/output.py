@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+_MOMENT = timedelta(seconds=20)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "�")
 
@@ -34,7 +35,7 @@ def fields(values: Mapping[str, Any]) -> None:
 
 def text(value: Any) -> str:
     """One cell, on one line; a device's own words cannot move the cursor."""
-    if value is None:
+    if value is None or value in ([], {}):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -48,10 +49,11 @@ def ago(instant: str | None, now: datetime | None = None) -> str:
     if instant is None:
         return "-"
     passed = (now or datetime.now(UTC)) - datetime.fromisoformat(instant)
-    amount = _amount(abs(passed))
-    if amount == "now":
-        return amount
-    return f"{amount} ago" if passed > timedelta() else f"in {amount}"
+    if passed < timedelta():
+        # What was set to two days a moment ago is still two days away.
+        return f"in {_amount(_MOMENT - passed)}"
+    amount = _amount(passed)
+    return amount if amount == "now" else f"{amount} ago"
 
 
 def _amount(length: timedelta) -> str:

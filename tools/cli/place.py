@@ -54,8 +54,8 @@ def service_environment(service: str) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise CliError(
-            f"nothing is known of {service}'s database: run `make up` once, or set "
-            f"MUSTER_{service.upper()}_DATABASE_URL"
+            f"nothing is known of {service}'s database and broker: run `make up` once, or set "
+            f"MUSTER_{service.upper()}_DATABASE_URL and MUSTER_{service.upper()}_KAFKA_BOOTSTRAP"
         ) from None
     return dict(line.split("=", 1) for line in lines if "=" in line)
 

@@ -9,9 +9,15 @@ from typing import Any
 
 from tools.cli.client import Client
 from tools.cli.errors import CliError
+from tools.cli.known import of_devices
 from tools.cli.output import ago, table
 
 STATES = ("compliant", "noncompliant", "not_evaluated", "stale", "error", "not_applicable")
+_NO_VERDICT = (
+    "No verdict: a device is judged as soon as it is enrolled and a policy is in force: see "
+    "`muster devices` and `muster policies list`."
+)
+_NO_MATCH = "No verdict matches: `muster policies list` counts the verdicts by policy and state."
 _EXAMPLE = """a file holds for example:
   {"name": "Basics", "rules": [
     {"kind": "passcode_present", "platforms": ["ios", "ipados"]},
@@ -86,19 +92,23 @@ def run_delete(arguments: argparse.Namespace) -> int:
 
 
 def run_verdicts(arguments: argparse.Namespace) -> int:
+    client = Client()
     query = {"policy": arguments.policy, "state": arguments.state}
+    found = list(client.pages("compliance", "/verdicts", query, most=arguments.most))
+    reported = of_devices(client, "inventory", {verdict["device_id"] for verdict in found})
     rows = (
         (
-            verdict["device_name"] or verdict["device_id"],
-            verdict["serial"],
+            reported.get(verdict["device_id"], {}).get("name") or verdict["device_name"],
+            verdict["serial"] or verdict["device_id"],
             verdict["policy_name"],
             verdict["state"],
             ago(verdict["changed_at"]),
             _why(verdict),
         )
-        for verdict in Client().pages("compliance", "/verdicts", query, most=arguments.most)
+        for verdict in found
     )
-    table(("device", "serial", "policy", "state", "since", "why"), rows, empty="No verdict.")
+    head = ("device", "serial", "policy", "state", "since", "why")
+    table(head, rows, empty=_NO_MATCH if any(query.values()) else _NO_VERDICT)
     return 0
 
 

@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     again = commands.add_parser(
         "rebuild", help="read a service's projections again from the compacted topics"
     )
-    again.add_argument("service", choices=SERVICES)
+    again.add_argument("service", choices=SERVICES, **services.NAMED)
     again.set_defaults(run=run_rebuild)
     database = commands.add_parser("db", help="schemas, and what a restore needs")
     actions = database.add_subparsers(required=True, metavar="ACTION")
@@ -33,7 +33,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     epoch = actions.add_parser(
         "new-epoch", help="sequence numbers start above all that were ever given out"
     )
-    epoch.add_argument("service", choices=[*SERVICES, "all"], nargs="?", default="all")
+    epoch.add_argument(
+        "service", choices=[*SERVICES, "all"], nargs="?", default="all", **services.NAMED_OR_ALL
+    )
     epoch.set_defaults(run=run_new_epoch)
 
 

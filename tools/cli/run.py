@@ -19,7 +19,7 @@ from tools.cli.errors import CliError
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("run", help="run one service as a process of its own")
-    parser.add_argument("service", choices=SERVICES)
+    parser.add_argument("service", choices=SERVICES, **services.NAMED)
     parser.add_argument(
         "--role", action="append", choices=ROLES, help="repeatable; none: all three"
     )
@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Also as `muster db migrate`."""
     parser = commands.add_parser("migrate", help="bring the schema of a service up to this code")
-    parser.add_argument("service", choices=[*SERVICES, "all"])
+    parser.add_argument("service", choices=[*SERVICES, "all"], **services.NAMED_OR_ALL)
     parser.add_argument("--phase", choices=["pre", "post", "all"], default="all")
     parser.set_defaults(run=run_migrate)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.events.registry import SERVICES
 from shared.runtime.service import Service
+
+NAMED: Mapping[str, Any] = {"metavar": "SERVICE", "help": ", ".join(SERVICES)}
+"""How a service is asked for on the command line."""
+NAMED_OR_ALL: Mapping[str, Any] = {"metavar": "SERVICE", "help": f"{', '.join(SERVICES)}, or all"}
 
 
 def load(name: str) -> Service[Any]:

@@ -15,6 +15,7 @@ from shared.runtime.settings import Settings
 from tools.cli import place
 from tools.cli.client import actor, local_signer
 from tools.cli.output import note
+from tools.cli.services import NAMED
 
 LONGEST = 15
 
@@ -23,8 +24,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "token", help="make an access token for one service (embedded installation only)"
     )
-    parser.add_argument("--audience", required=True, choices=SERVICES)
-    parser.add_argument("--minutes", type=_minutes, default=LONGEST, help="at most 15")
+    parser.add_argument("--audience", required=True, choices=SERVICES, **NAMED)
+    parser.add_argument(
+        "--minutes", type=_minutes, default=LONGEST, metavar="N", help="at most 15 (default 15)"
+    )
     parser.add_argument(
         "--permission", action="append", metavar="AREA.VERB", help="repeatable; none: all"
     )
