@@ -77,7 +77,6 @@ async def _scenarios(
     with progress.step("enroll"):
         yield await scenarios.enroll(stage, fleet)
     device_ids = await stage.device_ids(len(fleet))
-    await stage.settled()
     with progress.step("poll"):
         yield await scenarios.poll(stage, fleet, arguments.polls)
     with progress.step("enqueue"):
@@ -88,8 +87,7 @@ async def _scenarios(
             await stage.send_commands(device_ids, f"drain-{run}-{n}")
             for n in range(arguments.commands)
         ]
-        for command in commands:
-            await stage.until_expanded(command)
+        await stage.until_expanded()
         yield await scenarios.drain(stage, fleet, commands)
 
 

@@ -34,7 +34,7 @@ class Stage(Protocol):
 
     async def send_commands(self, device_ids: Sequence[str], key: str) -> str: ...
 
-    async def until_expanded(self, command_id: str) -> None: ...
+    async def until_expanded(self) -> None: ...
 
 
 @dataclass
@@ -108,11 +108,9 @@ async def enqueue(stage: Stage, device_ids: Sequence[str], rounds: int, run: str
     calls = [(n, group) for n in range(rounds) for group in groups]
     began = time.perf_counter()
     async with metered(stage) as used:
-        commands = [
-            await stage.send_commands(group, f"bench-{run}-{n}-{group[0]}") for n, group in calls
-        ]
-        for command in commands:
-            await stage.until_expanded(command)
+        for n, group in calls:
+            await stage.send_commands(group, f"bench-{run}-{n}-{group[0]}")
+        await stage.until_expanded()
     seconds = time.perf_counter() - began
     count = sum(len(group) for _, group in calls)
     return Line("enqueue", count, "commands to devices", seconds, used)

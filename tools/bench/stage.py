@@ -14,7 +14,12 @@ from tools.embedded.cluster import APART, Cluster
 
 HTTP = ("http",)
 REST = ("consumer", "worker")
-LAYOUT = {**APART, "enrollment": [HTTP, REST], "command_queue": [HTTP, REST]}
+# Without inventory: nobody asks a newly enrolled device for anything, so its queue is empty.
+LAYOUT = {
+    service: [HTTP, REST] if service in ("enrollment", "command_queue") else roles
+    for service, roles in APART.items()
+    if service != "inventory"
+}
 _PAUSE = 0.05
 
 
@@ -24,6 +29,7 @@ class BenchStage:
     def __init__(self, cluster: Cluster, session: aiohttp.ClientSession) -> None:
         self._cluster = cluster
         self._session = session
+        self._commands: list[tuple[str, int]] = []
         self.host = "127.0.0.1"
         self.ports = {
             CHECK_IN: cluster.serving("enrollment").ports["devices"],
@@ -57,27 +63,12 @@ class BenchStage:
             if cursor is None:
                 return found
 
-    async def settled(self) -> None:
-        """Wait until the first inventory's commands are queued, then take them back."""
-        await asyncio.sleep(10)
-        await self.empty_queues()
-
     async def empty_queues(self) -> None:
-        """Cancel every command that is open, so that a scenario starts from empty queues."""
-        for command in await self._open_commands():
-            path = f"/api/v1/commands/{command}/cancel"
+        """Cancel what this bench asked for, and see it gone."""
+        while self._commands:
+            path = f"/api/v1/commands/{self._commands.pop()[0]}/cancel"
             await self._call("command_queue", "POST", path, json={"reason": "bench"})
-
-    async def _open_commands(self) -> list[str]:
-        found: list[str] = []
-        cursor = None
-        while True:
-            query = {"limit": "500"} | ({"cursor": cursor} if cursor else {})
-            page = await self._call("command_queue", "GET", "/api/v1/commands", params=query)
-            found += [str(c["command_id"]) for c in page["items"] if c["open_targets"]]
-            cursor = page["next"]
-            if cursor is None:
-                return found
+        await self._until("SELECT count(*) FROM pending", 0)
 
     async def send_commands(self, device_ids: Sequence[str], key: str) -> str:
         body = {
@@ -88,16 +79,20 @@ class BenchStage:
             "reason": "bench",
         }
         made = await self._call("command_queue", "POST", "/api/v1/commands", json=body)
+        self._commands.append((str(made["command_id"]), len(device_ids)))
         return str(made["command_id"])
 
-    async def expanded(self, command_id: str) -> bool:
-        command = await self._call("command_queue", "GET", f"/api/v1/commands/{command_id}")
-        return bool(command["expanded"])
+    async def until_expanded(self) -> None:
+        """Until every command asked for stands in every queue."""
+        wanted = sum(targets for _, targets in self._commands)
+        await self._until("SELECT count(*) FROM pending", wanted)
 
-    async def until_expanded(self, command_id: str) -> None:
-        async with asyncio.timeout(60):
-            while not await self.expanded(command_id):  # noqa: ASYNC110 - another process works
+    async def _until(self, statement: str, count: int) -> None:
+        async with asyncio.timeout(120):
+            found = None
+            while found != count:
                 await asyncio.sleep(_PAUSE)
+                found = (await self._cluster.query("command_queue", statement))[0][0]
 
     async def _call(self, service: str, method: str, path: str, **more: Any) -> Any:
         return await self._cluster.call(self._session, service, method, path, **more)
