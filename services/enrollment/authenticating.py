@@ -6,7 +6,6 @@ the hardware by its names, read again, decide again, write, announce.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +78,6 @@ class Authenticating:
                 fence = needed.fence
                 if fence:
                     await fencing.tell(self._internal, fence)
-                await asyncio.sleep(0)  # let the batch end that answered us, before the next put
         raise Overloaded("an enrollment keeps changing while it is repeated")
 
     async def close(self) -> None:

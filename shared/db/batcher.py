@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from shared.db import metrics
 from shared.db.pool import Connection, Pool, is_data_error, is_transient, transaction
@@ -113,14 +113,18 @@ class Batcher(Generic[Item, Result]):
             # A context of its own: a batch belongs to all of its callers, not to the first one.
             task = asyncio.create_task(self._work(), context=contextvars.Context())
             self._workers.add(task)
-            task.add_done_callback(self._workers.discard)
 
     async def _work(self) -> None:
-        while batch := self._take():
-            try:
-                await self._write(batch)
-            finally:
-                self._release(batch)
+        try:
+            while batch := self._take():
+                try:
+                    await self._write(batch)
+                finally:
+                    self._release(batch)
+        finally:
+            # Here, not in a callback: a caller that was just answered may put again before the
+            # callbacks run, and must not count on a worker that has stopped looking.
+            self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _take(self) -> list[_Entry[Item]]:
         batch: list[_Entry[Item]] = []

@@ -50,6 +50,13 @@ async def test_each_caller_gets_its_own_result(pool: Pool) -> None:
     assert len(await written(pool)) == 1000
 
 
+async def test_a_caller_may_put_again_as_soon_as_it_is_answered(pool: Pool) -> None:
+    batches = batcher(pool)
+    async with asyncio.timeout(20):
+        for n in range(20):
+            assert await batches.put(Entry("k", n)) == n
+
+
 async def test_a_poisoned_row_hurts_only_its_caller(pool: Pool) -> None:
     batches = batcher(pool)
     puts = [batches.put(Entry(f"k{n}", -1 if n in (17, 18, 99) else n)) for n in range(200)]
