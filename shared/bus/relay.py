@@ -13,6 +13,7 @@ import asyncpg
 from aiokafka.errors import KafkaError
 
 from shared.bus import metrics, waking
+from shared.bus.ending import ended
 from shared.bus.kafka import KafkaAccess
 from shared.bus.sending import BrokerUnavailableError, Sending
 from shared.bus.shards import Shards
@@ -119,10 +120,10 @@ class Relay:
         be on its way.
         """
         connection = await self._connect()
-        ended = asyncio.Event()
-        connection.add_termination_listener(lambda _: ended.set())
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _: closed.set())
         work = asyncio.create_task(self._work(connection))
-        loss = asyncio.create_task(ended.wait())
+        loss = asyncio.create_task(closed.wait())
         try:
             await asyncio.wait({work, loss}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -155,9 +156,8 @@ class Relay:
     async def _leave(
         self, connection: asyncpg.Connection[Record], work: asyncio.Task[None]
     ) -> None:
-        work.cancel()
-        await asyncio.wait({work})
-        if not work.cancelled():
+        await ended({work})
+        if work.done() and not work.cancelled():
             work.exception()
         self._shards = None
         metrics.RELAY_SHARDS.labels(self._service).set(0)

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.bus import lag, metrics, rebuild
+from shared.bus.ending import ended
 from shared.bus.handlers import Handlers
 from shared.bus.handling import Abandoned, Handling
 from shared.bus.housekeeping import InboxKeeper
@@ -139,8 +140,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._commit()
                 await self._watch.look(consumer, self._partitions.values())
         finally:
-            side_work.cancel()
-            await asyncio.wait({side_work})
+            await ended({side_work})
             await self._let_go()
             await stop(consumer)
 
@@ -173,10 +173,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             tasks.add(partition.task)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_LET_GO_SECONDS)
-            for task in late:  # rolls back; the next owner does it again
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+            await ended(late)  # rolls back; the next owner does it again
             await self._commit()
             self._look_for_failures()
         self._partitions.clear()

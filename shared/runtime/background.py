@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 
 from shared.bus.context import correlation_id
+from shared.bus.ending import ended
 from shared.runtime import metrics
 from shared.runtime.jobs import Job, Wake
 from shared.runtime.logs import SERVICE
@@ -79,7 +80,7 @@ class JobRunner:
                 task.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks.values(), timeout=_GRACE_SECONDS)
-            await cancelled(late)
+            await ended(late)
         await self._locks.close()
 
     async def _loop(self, job: Job) -> None:
@@ -137,10 +138,3 @@ async def watch_loop_lag(every: float = 0.5) -> None:
         due = time.perf_counter() + every
         await asyncio.sleep(every)
         metrics.LOOP_LAG_SECONDS.observe(max(0.0, time.perf_counter() - due))
-
-
-async def cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they are gone."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from shared.bus.ending import ended
 from shared.runtime import logs, traces
-from shared.runtime.background import cancelled, watch_loop_lag
+from shared.runtime.background import watch_loop_lag
 from shared.runtime.health import Health
 from shared.runtime.listening import Listening
 from shared.runtime.running import Running, opened
@@ -87,7 +88,7 @@ async def serving(
     health, listening = Health(), Listening(settings)
     async with AsyncExitStack() as stack:
         lag = asyncio.create_task(watch_loop_lag())
-        stack.push_async_callback(cancelled, {lag})
+        stack.push_async_callback(ended, {lag})
         # Probes need a listener before the parts exist, internal routes need the parts: so the
         # internal listener opens twice, first with the probes alone.
         await listening.open("internal", [], health)

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from shared.bus import waking
+from shared.bus.ending import ended
 from shared.bus.relay import Relay
 from shared.bus.runner import Runner
-from shared.runtime.background import JobLocks, JobRunner, cancelled, keep_running
+from shared.runtime.background import JobLocks, JobRunner, keep_running
 from shared.runtime.running import Running, kafka_of
 from shared.runtime.service import Role
+
+# A batch in hand is finished and committed, what is on its way to the broker arrives.
+_ORDERLY_SECONDS = 25.0
 
 
 class Work:
@@ -50,10 +54,10 @@ class Work:
     async def stop(self) -> None:
         """End consuming, then jobs, then sending; what waits in the outbox waits there."""
         runner = self._tasks.pop("runner", None)
-        await cancelled({runner} if runner else set())
+        await ended({runner} if runner else set(), grace=_ORDERLY_SECONDS)
         if self._jobs is not None:
             await self._jobs.stop()
-        await cancelled(set(self._tasks.values()))
+        await ended(set(self._tasks.values()), grace=_ORDERLY_SECONDS)
 
     def healthy(self) -> bool:
         """Whether relay and runner make progress; asks no dependency."""

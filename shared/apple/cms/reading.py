@@ -28,6 +28,7 @@ _CONTEXT_0: Final = 0xA0
 _CONTEXT_1: Final = 0xA1
 _SKI: Final = 0x80
 _LONG_LENGTH: Final = 0x80
+_LONG_TAG: Final = 0x1F
 _SET_OCTET: Final = bytes((SET,))
 # TBSCertificate's version (RFC 5280 §4.1.2.1), without its last octet.
 _VERSION: Final = b"\xa0\x03\x02\x01"
@@ -129,7 +130,7 @@ def _read(data: bytes) -> Signed:
     content_type, content, at = _content(data, at)
     certificates, at = _certificates(data, at)
     if data[at] == _CONTEXT_1:
-        _, at = enter(data, at, _CONTEXT_1)
+        at = _after_unread(data, at)
     at, signers = enter(data, at, SET)
     if not len(data) == end == wrapped == body == signers:
         raise DerError("elements that end elsewhere")
@@ -145,6 +146,18 @@ def _after_version(data: bytes, at: int) -> int:
     if data[at] != INTEGER or data[at + 1] != 1:
         raise DerError("unreadable version")
     return at + 3
+
+
+def _after_unread(data: bytes, at: int) -> int:
+    """Pass a [1], revocations or unsigned attributes: whole elements, else not looked at."""
+    at, end = enter(data, at, _CONTEXT_1)
+    while at < end:
+        if data[at] & _LONG_TAG == _LONG_TAG:
+            raise DerError("unsupported tag")
+        _, at = enter(data, at, data[at])
+    if at != end:
+        raise DerError("elements that end elsewhere")
+    return end
 
 
 def _content(data: bytes, at: int) -> tuple[bytes, bytes | None, int]:
@@ -205,7 +218,7 @@ def _signer(
     start, at = enter(data, at, OCTET_STRING)
     signature = data[start:at]
     if at < len(data):
-        _, at = enter(data, at, _CONTEXT_1)
+        at = _after_unread(data, at)
     if at != len(data):
         raise DerError("elements that end elsewhere")
     return Signed(
@@ -257,14 +270,19 @@ def _attributes(data: bytes, at: int, end: int) -> dict[bytes, bytes]:
 def _find(certificates: Sequence[bytes], kind: int, wanted: bytes) -> bytes:
     """Find the signer's certificate by issuer and serial, or by subject key identifier."""
     if kind == SEQUENCE:
-        names = [issuer_and_serial(item, enter(item, 0, SEQUENCE)[0]) for item in certificates]
+        found = [item for item in certificates if _name(item) == wanted]
     elif kind == _SKI:
-        names = [_key_identifier(item) for item in certificates]
+        found = [item for item in certificates if _key_identifier(item) == wanted]
     else:
         raise SignatureError("malformed signer identifier")
-    if names.count(wanted) != 1:
+    if len(found) != 1:
         raise SignatureError("the signer's certificate is not inside")
-    return certificates[names.index(wanted)]
+    return found[0]
+
+
+def _name(certificate: bytes) -> bytes:
+    start, _ = enter(certificate, 0, SEQUENCE)
+    return issuer_and_serial(certificate, start)
 
 
 def issuer_and_serial(data: bytes, position: int) -> bytes:
