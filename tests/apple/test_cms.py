@@ -348,6 +348,7 @@ def test_truncated_everywhere(rsa_identity: Identity) -> None:
             check(message[:size])
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @given(st.data())
 def test_damaged_messages(rsa_identity: Identity, data: st.DataObject) -> None:
     """Any damage is a SignatureError, or leaves what the signature covers alone."""

@@ -184,6 +184,7 @@ def test_every_form_reads_as_the_schema_says(forms: list[bytes]) -> None:
         assert reading._read(data) == by_schema(data)
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @given(st.data())
 def test_what_the_schema_refuses_is_refused(forms: list[bytes], draw: st.DataObject) -> None:
     """However a message is damaged."""
