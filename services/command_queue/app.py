@@ -26,17 +26,18 @@ from shared.runtime.service import Context, Parts, Service
 @contextlib.asynccontextmanager
 async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
     settings, pool, clock = context.settings, context.pool, context.clock
+    road = context.road
     expand, sweep = Wake(), Wake()
     requests = Requests(context.cipher, settings)
-    identity = Identity(pool, clock, settings)
-    delivery = Delivery(pool, clock, context.cipher, context.sealing.keyring, settings)
-    fencing = Fencing(pool, clock, settings)
-    presence = Presence(pool, clock)
+    identity = Identity(road, clock, settings)
+    delivery = Delivery(road, clock, context.cipher, context.sealing.keyring, settings)
+    fencing = Fencing(road, clock, settings)
+    presence = Presence(road, clock)
     seen = asyncio.create_task(presence.run(settings.seen_flush_seconds), name="presence")
     try:
         yield Parts(
             values={
-                devices.CONNECT: Connect(pool, identity, delivery, presence, settings.large_bodies),
+                devices.CONNECT: Connect(road, identity, delivery, presence, settings.large_bodies),
                 internal.FENCING: fencing,
                 api.INTAKE: Intake(pool, clock, requests, expand),
                 api.CONTROL: Control(pool, clock),

@@ -21,7 +21,7 @@ from services.command_queue.apple.answers import NOT_NOW, Answer
 from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.settling import Told
 from services.command_queue.store import outcomes, pending
-from services.command_queue.store.outcomes import End
+from services.command_queue.store.outcomes import End, Settled
 from services.command_queue.store.pending import Claimed
 from shared.apple import plist
 from shared.bus import outbox
@@ -89,7 +89,8 @@ class Delivery:
             pool,
             self._flush,
             key=_device,
-            lock=_lock,
+            lock=lock_devices,
+            first=pending.SHARE_CLAIMS,
             max_batch=settings.max_batch,
             max_waiting=settings.max_waiting,
             parallel=2,
@@ -99,7 +100,8 @@ class Delivery:
             pool,
             self._flush,
             key=_device,
-            lock=_lock,
+            lock=lock_devices,
+            first=pending.SHARE_CLAIMS,
             max_batch=1,
             max_waiting=settings.max_waiting,
         )
@@ -137,22 +139,24 @@ class Delivery:
     async def _flush(self, tx: Connection, turns: Sequence[Turn]) -> Sequence[bytes]:
         work = _Work(self._clock.now())
         await _end_spoilt(tx, turns, work)
-        forgotten = await self._end_answered(tx, turns, work)
+        settled = await self._end_answered(tx, turns, work)
         await _defer(tx, turns, work)
-        if forgotten:
+        # A device that answers something else after NotNow does not come back by itself
+        # (apple.md §1.3 rule 3).
+        if forgotten := {one.channel_id for one in settled if one.deferred}:
             wanted = await pending.want_push(tx, forgotten)
             work.events += [_deferred(one, push_wanted=True) for one in wanted]
-        await self._hand_out(tx, turns, work)
+        # The devices are locked: a queue that was found empty is empty until this commits.
+        empty = {one.channel_id for one in settled if not one.busy}
+        await self._hand_out(tx, [turn for turn in turns if turn.channel_id not in empty], work)
         if work.events:
             await outbox.emit(tx, work.events)
         return [work.given.get(turn.channel_id, b"") if turn.channel_id else b"" for turn in turns]
 
-    async def _end_answered(self, tx: Connection, turns: Sequence[Turn], work: _Work) -> set[UUID]:
-        """End what was answered; return the channels with deferred work that must be pushed for.
-
-        A device that answers something else after NotNow does not come back by itself
-        (apple.md §1.3 rule 3).
-        """
+    async def _end_answered(
+        self, tx: Connection, turns: Sequence[Turn], work: _Work
+    ) -> list[Settled]:
+        """End what was answered; return what was, and what its channel has left."""
         ends: list[End] = []
         told: dict[tuple[UUID, UUID], Told] = {}
         for turn in turns:
@@ -173,7 +177,7 @@ class Delivery:
             await outcomes.profiles_installed(tx, profiles)
         done = {(one.channel_id, one.command_id) for one in settled}
         await _note_unexpected(tx, [turn for turn in turns if not _is_in(turn, done)], work)
-        return {one.channel_id for one in settled if one.deferred}
+        return settled
 
     def _end(self, channel_id: UUID, command_id: UUID, answer: Answer, text: str | None) -> End:
         secrets = None
@@ -243,11 +247,6 @@ class Delivery:
             claimed.unlock_token, purpose=UNLOCK_PURPOSE, device_id=claimed.device_id
         )
         return wire.with_unlock_token(body, token)
-
-
-async def _lock(tx: Connection, devices: Sequence[UUID]) -> None:
-    await pending.share_claims(tx)
-    await lock_devices(tx, devices)
 
 
 def _device(turn: Turn) -> UUID:

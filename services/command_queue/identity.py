@@ -17,7 +17,7 @@ from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.store import speakers
 from services.command_queue.store.speakers import Speaker
 from shared.apple import cms
-from shared.apple.certificates import Issuers, is_valid_at
+from shared.apple.certificates import Issuers
 from shared.db.batcher import Batcher
 from shared.db.pool import Connection, Pool, transaction
 from shared.runtime.clock import Clock
@@ -42,6 +42,7 @@ class Identity:
             max_batch=settings.max_batch,
             max_waiting=settings.max_waiting,
             parallel=2,
+            reads=True,
         )
         self._issuers = Issuers(())
         self._issuers_of: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ class Identity:
         except cms.SignatureError as error:
             raise PeerRefused(f"signature: {error.reason}") from None
         now = self._clock.now()
-        if not is_valid_at(verified.certificate, now):
+        if not verified.is_valid_at(now):
             raise PeerRefused("certificate expired or not valid yet")
         if verified.signed_at is not None:
             age = now - verified.signed_at

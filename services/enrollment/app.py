@@ -67,7 +67,7 @@ async def _check_ins(
     context: Context[EnrollmentSettings], refusals: Refusals, departed: Wake
 ) -> AsyncIterator[CheckIns]:
     """The parts that gather requests into batches; what they hold is written before they end."""
-    pool, clock = context.pool, context.clock
+    pool, clock = context.road, context.clock
     identities = Identities(pool, context.settings, clock)
     authenticating = Authenticating(pool, context.internal, clock)
     openings = Openings(pool, context.cipher, context.sealing, clock)

@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 from shared.db import metrics
-from shared.db.pool import Connection, Pool, is_data_error, is_transient, transaction
+from shared.db.pool import (
+    Connection,
+    Pool,
+    connected,
+    is_data_error,
+    is_transient,
+    transaction,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,7 +55,8 @@ class Batcher(Generic[Item, Result]):
     `lock` runs first with the batch's keys; a batch holds a key once, and two batches on their way
     never share one, so items of a key are written in the order they came. At most `max_waiting`
     items wait; passing errors are tried again for `patience` seconds; `parallel` batches may be on
-    their way at once.
+    their way at once. `first` goes in BEGIN's round trip; with `reads` a flush is one statement
+    that only reads, and gets a connection without a transaction.
     """
 
     def __init__(
@@ -63,8 +71,10 @@ class Batcher(Generic[Item, Result]):
         max_waiting: int = 2000,
         parallel: int = 1,
         patience: float = 10.0,
+        first: str = "",
+        reads: bool = False,
     ) -> None:
-        self._name, self._pool = name, pool
+        self._name, self._pool, self._first, self._reads = name, pool, first, reads
         self._flush, self._key, self._lock = flush, key, lock
         self._max_batch, self._max_waiting = max_batch, max_waiting
         self._parallel, self._patience = parallel, patience
@@ -74,6 +84,9 @@ class Batcher(Generic[Item, Result]):
         self._waiting = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._waiting_gauge = metrics.BATCH_WAITING.labels(name)
+        self._items = metrics.BATCH_ITEMS.labels(name)
+        self._seconds = metrics.BATCH_SECONDS.labels(name)
 
     async def put(self, item: Item) -> Result:
         """Return the item's own result once its batch has committed.
@@ -106,7 +119,7 @@ class Batcher(Generic[Item, Result]):
 
     def _count(self, change: int) -> None:
         self._waiting += change
-        metrics.BATCH_WAITING.labels(self._name).set(self._waiting)
+        self._waiting_gauge.set(self._waiting)
 
     def _start_worker(self) -> None:
         if self._ready and len(self._workers) < self._parallel:
@@ -184,14 +197,16 @@ class Batcher(Generic[Item, Result]):
 
     async def _transact(self, batch: Sequence[_Entry[Item]]) -> Sequence[Any]:
         begun = time.monotonic()
-        async with transaction(self._pool) as tx:
+        async with (
+            connected(self._pool) if self._reads else transaction(self._pool, self._first) as tx
+        ):
             if self._lock is not None:
                 await self._lock(tx, [entry.key for entry in batch])
             results = await self._flush(tx, [entry.item for entry in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{self._name}: {len(results)} results for {len(batch)} items")
-        metrics.BATCH_ITEMS.labels(self._name).observe(len(batch))
-        metrics.BATCH_SECONDS.labels(self._name).observe(time.monotonic() - begun)
+        self._items.observe(len(batch))
+        self._seconds.observe(time.monotonic() - begun)
         return results
 
 

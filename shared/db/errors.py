@@ -50,9 +50,10 @@ def is_transient(error: BaseException) -> bool:
         state = error.sqlstate or ""
         if state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES:
             return True
-    # asyncpg says "connection is closed" and "pool is closing" with its plain InterfaceError.
+    # asyncpg says "connection is closed", "pool is closing" and (of one that broke while it was
+    # lent) "connection has been released" with its plain InterfaceError.
     if type(error) is asyncpg.InterfaceError:
-        return "clos" in str(error)
+        return "clos" in str(error) or "has been released" in str(error)
     return isinstance(error, TRANSIENT) and not isinstance(error, _OF_FILES)
 
 

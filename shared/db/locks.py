@@ -24,6 +24,6 @@ async def lock_devices(tx: Connection, device_ids: Iterable[UUID]) -> None:
     A device not heard of yet gets a shell row: its events may come before it is introduced.
     """
     ordered = sorted(set(device_ids))
-    if ordered:
+    if ordered and await tx.execute(LOCK, ordered) != f"SELECT {len(ordered)}":
         await tx.execute(MAKE_SHELLS, ordered)
         await tx.execute(LOCK, ordered)

@@ -20,6 +20,7 @@ __all__ = [
     "Pool",
     "Record",
     "after_commit",
+    "connected",
     "describe",
     "is_data_error",
     "is_transient",
@@ -34,14 +35,28 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 ACQUIRE_SECONDS = 5.0
 _IDLE_SECONDS = 240.0  # below the idle limit of the usual load balancers
 
+# What devices and events cause finds its rows by key. Planning such a statement costs several times
+# what it does, and a plan made while a table was small must not scan it when it is large: one plan
+# for good, and always by index (docs/decisions/0008-one-plan-for-the-road.md).
+_ROAD = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
 _after: dict[int, list[Callable[[], None]]] = {}
 
 
-async def open_pool(dsn: str, *, name: str, min_size: int = 1, max_size: int = 10) -> Pool:
+async def open_pool(
+    dsn: str, *, name: str, min_size: int = 1, max_size: int = 10, road: bool = False
+) -> Pool:
     """Open connections as the dsn's role; `name` is what PostgreSQL shows for them.
 
     json and jsonb are Python values both ways. Connections go back without the usual reset round
-    trip: never SET, LISTEN or take session locks on one.
+    trip: never SET, LISTEN or take session locks on one. `road`: for statements that look rows up
+    by key, as batches of devices and of events do; people's lists and searches are planned anew.
     """
     return await asyncpg.create_pool(
         dsn,
@@ -52,7 +67,7 @@ async def open_pool(dsn: str, *, name: str, min_size: int = 1, max_size: int = 1
         timeout=ACQUIRE_SECONDS,
         init=prepare,
         reset=_reset,
-        server_settings={"application_name": name},
+        server_settings={"application_name": name, **(_ROAD if road else {})},
     )
 
 
@@ -80,20 +95,41 @@ async def _reset(connection: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """One transaction on one connection of the pool; raises TimeoutError when none gets free."""
+async def connected(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection for one statement that only reads; raises TimeoutError when none gets free."""
     begun = time.monotonic()
     async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         metrics.POOL_WAIT.observe(time.monotonic() - begun)
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def transaction(pool: Pool, first: str = "") -> AsyncIterator[Connection]:
+    """One transaction on one connection of the pool; raises TimeoutError when none gets free.
+
+    `first` is a statement without parameters that goes in BEGIN's own round trip.
+    """
+    async with connected(pool) as connection:
         waiting: list[Callable[[], None]] = []
         _after[id(connection)] = waiting
         try:
-            async with connection.transaction():
+            await connection.execute(f"BEGIN; {first}")
+            try:
                 yield connection
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            await connection.execute("COMMIT")
         finally:
             del _after[id(connection)]
     for call in waiting:
         call()
+
+
+async def _roll_back(connection: Connection) -> None:
+    """What ended the transaction is what the caller must hear, not that its connection is gone."""
+    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        await connection.execute("ROLLBACK")
 
 
 def after_commit(tx: Connection, call: Callable[[], None]) -> None:

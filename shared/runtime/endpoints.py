@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from uuid import uuid4
+from secrets import token_hex
 
 from aiohttp import web
 from prometheus_client import Histogram
@@ -42,8 +42,12 @@ class Endpoint:
         SERVICE.set(self._service)
         started = time.perf_counter()
         correlation = self._correlate(request)
-        with self._in_progress.track_inprogress(), traces.server_span(self._route, request.headers):
-            response = await self._answer(request, correlation)
+        self._in_progress.inc()
+        try:
+            with traces.server_span(self._route, request.headers):
+                response = await self._answer(request, correlation)
+        finally:
+            self._in_progress.dec()
         if self._route.listener != "devices":
             response.headers["X-Correlation-Id"] = correlation
             response.headers.update(_SAFE_HEADERS)
@@ -55,9 +59,10 @@ class Endpoint:
 
     def _correlate(self, request: web.Request) -> str:
         """People and services may bring an id; a device's would be a stranger's word in the log."""
-        given = request.headers.get("X-Correlation-Id", "")
-        trusted = self._route.listener != "devices" and _CORRELATION.fullmatch(given)
-        correlation = given if trusted else uuid4().hex
+        correlation = token_hex(16)
+        if self._route.listener != "devices":
+            given = request.headers.get("X-Correlation-Id", "")
+            correlation = given if _CORRELATION.fullmatch(given) else correlation
         correlation_id.set(correlation)
         return correlation
 

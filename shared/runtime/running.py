@@ -52,10 +52,11 @@ class Running:
 
     def observe(self) -> None:
         """Bring gauges up to date before they are scraped."""
-        pool = self.context.pool
-        idle = pool.get_idle_size()
+        pools = (self.context.pool, self.context.road)
+        idle = sum(pool.get_idle_size() for pool in pools)
         metrics.POOL_CONNECTIONS.labels(self.name, "idle").set(idle)
-        metrics.POOL_CONNECTIONS.labels(self.name, "busy").set(pool.get_size() - idle)
+        busy = sum(pool.get_size() for pool in pools) - idle
+        metrics.POOL_CONNECTIONS.labels(self.name, "busy").set(busy)
 
 
 @asynccontextmanager
@@ -76,7 +77,9 @@ async def opened(
     async with AsyncExitStack() as stack:
         pool = await _patient(settings, lambda: _checked_pool(service.name, settings))
         stack.push_async_callback(_closed, pool)
-        context = _context(service, settings, pool, clock or SystemClock(), internal)
+        road = await _patient(settings, lambda: _road_pool(service.name, settings))
+        stack.push_async_callback(_closed, road)
+        context = _context(service, settings, (pool, road), clock or SystemClock(), internal)
         stack.push_async_callback(context.internal.close)
         parts = await stack.enter_async_context(service.build(context))
         SERVICE.reset(token)
@@ -86,7 +89,7 @@ async def opened(
 def _context(
     service: Service[Any],
     settings: Settings,
-    pool: Pool,
+    pools: tuple[Pool, Pool],
     clock: Clock,
     internal: InternalClient | None,
 ) -> Context[Settings]:
@@ -96,7 +99,8 @@ def _context(
     return Context(
         name=name,
         settings=settings,
-        pool=pool,
+        pool=pools[0],
+        road=pools[1],
         clock=clock,
         sealing=Sealing(Keyring.load(keys / name), PublicKeys(keys / "public")),
         cipher=LocalCipher.load(keys / name),
@@ -116,6 +120,12 @@ async def _checked_pool(name: str, settings: Settings) -> Pool:
         await pool.close()
         raise
     return pool
+
+
+async def _road_pool(name: str, settings: Settings) -> Pool:
+    return await open_pool(
+        settings.database_url, name=f"muster:{name}:road", max_size=settings.road_size, road=True
+    )
 
 
 async def _patient(settings: Settings, attempt: Callable[[], Awaitable[T]]) -> T:

@@ -51,6 +51,9 @@ class Context(Generic[S]):
     name: str
     settings: S
     pool: Pool
+    """For people's requests and for jobs."""
+    road: Pool
+    """For batches of devices and of events: their statements look rows up by key."""
     clock: Clock
     sealing: Sealing
     cipher: LocalCipher

@@ -40,6 +40,9 @@ class Settings(BaseModel):
 
     database_url: str = Field(default="", repr=False)
     pool_size: int = Field(default=10, ge=2, le=100)
+    """Connections at most for people's requests and jobs; each is opened when first needed."""
+    road_size: int = Field(default=8, ge=2, le=100)
+    """Connections at most for batches of devices and of events."""
     kafka_bootstrap: str = ""
     kafka_username: str | None = None
     kafka_password: str | None = Field(default=None, repr=False)

@@ -136,7 +136,7 @@ class Trial:
     async def hears(self, *events: Event, service: str, sequence: int | None = None) -> None:
         """Let the service handle events as if `service` had sent them; see `travelled`."""
         arrived = travelled(*events, service=service, sequence=sequence)
-        await apply(self.context.pool, self.running.name, self.parts.handlers, arrived)
+        await apply(self.context.road, self.running.name, self.parts.handlers, arrived)
 
     async def run_job(self, name: str) -> bool | None:
         """One run of a job, as its timer would do."""

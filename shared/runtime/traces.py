@@ -6,8 +6,8 @@ crosses Kafka.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -21,6 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.runtime.routes import Route
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_NO_SPAN = nullcontext()
 _tracer: trace.Tracer | None = None
 _provider: TracerProvider | None = None
 
@@ -50,18 +51,15 @@ def shut_down() -> None:
     _tracer = _provider = None
 
 
-@contextmanager
-def server_span(route: Route, headers: Mapping[str, str]) -> Iterator[None]:
+def server_span(route: Route, headers: Mapping[str, str]) -> AbstractContextManager[object]:
     """The span of one request; a device's own `traceparent` is not believed."""
     if _tracer is None:
-        yield
-        return
+        return _NO_SPAN
     parent = None if route.listener == "devices" else _PROPAGATOR.extract(headers)
     attributes = {"http.request.method": route.method, "http.route": route.path}
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         f"{route.method} {route.path}", parent, SpanKind.SERVER, attributes
-    ):
-        yield
+    )
 
 
 def failed() -> None:

@@ -44,7 +44,7 @@ class Work:
         else:
             self._spawn("notifier", waking.Notifier(self.name, context.pool).run)
         if "consumer" in roles and parts.handlers:
-            self._runner = Runner(self.name, context.pool, kafka, parts.handlers)
+            self._runner = Runner(self.name, context.road, kafka, parts.handlers)
             self._spawn("runner", self._runner.run)
 
     def _spawn(self, what: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from services.command_queue import metrics
 from services.command_queue.connect import LARGE, MAX_ANSWER, MAX_STREAM, Connect, Request
 from services.command_queue.errors import PeerRefused
-from shared.runtime.http import BODY_SECONDS
+from shared.runtime.http import BODY_SECONDS, arrived
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
 
@@ -28,9 +28,12 @@ async def connect(request: web.Request) -> web.StreamResponse:
         metrics.REFUSED.labels("signature missing").inc()
         raise Problem(400, "signature missing", "Sign the request.")
     try:
-        async with AsyncExitStack() as stack:
-            body, stream = await _read(request, service, stack)
-            document = await service.serve(Request(signature, body, stream))
+        if (request.content_length or 0) <= LARGE and (whole := arrived(request)) is not None:
+            document = await service.serve(Request(signature, whole))
+        else:
+            async with AsyncExitStack() as stack:
+                body, stream = await _read(request, service, stack)
+                document = await service.serve(Request(signature, body, stream))
     except PeerRefused as refused:
         raise Problem(400, refused.code, "The request does not count.") from None
     if not document:

@@ -25,6 +25,7 @@ SERVABLE: Final = """
 
 # Freeze, cancel and fence take this lock exclusively: when they have it, no claim is half done,
 # and every later claim reads what they wrote.
+# Claims share it, and take it with BEGIN, before they wait for any device's row.
 SHARE_CLAIMS = "SELECT pg_advisory_xact_lock_shared(hashtext('muster_claims'))"
 STOP_CLAIMS = "SELECT pg_advisory_xact_lock(hashtext('muster_claims'))"
 
@@ -161,11 +162,6 @@ class Key:
     channel_id: UUID
     command_id: UUID
     device_id: UUID
-
-
-async def share_claims(tx: Connection) -> None:
-    """Claim beside other claims, but never beside a freeze, a cancel or a fence."""
-    await tx.execute(SHARE_CLAIMS)
 
 
 async def stop_claims(tx: Connection) -> None:
