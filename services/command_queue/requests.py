@@ -18,7 +18,7 @@ from services.command_queue.catalogue import Order
 from services.command_queue.errors import CommandRefused, KeyTaken
 from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.store import commands, outcomes, targets
-from services.command_queue.store.targets import Chunk
+from services.command_queue.store.targets import Chunk, Frozen
 from shared.bus import outbox
 from shared.bus.context import correlation_id
 from shared.bus.tracing import current_traceparent
@@ -180,8 +180,14 @@ class Requests:
             ],
             now,
         )
+        await targets.add(
+            tx,
+            [
+                Frozen(one.command_id, ordinals[one.command_id], one.ask.priority, one.chunks)
+                for one in stored
+            ],
+        )
         for one in stored:
-            await targets.add(tx, one.command_id, ordinals[one.command_id], one.chunks)
             metrics.REQUESTED.labels(one.order.kind, "accepted").inc()
         created = {row.command_id: row for row in rows}
         await outbox.emit(tx, [_event(one, created[one.command_id]) for one in stored])
@@ -200,7 +206,7 @@ class Requests:
             summary=order.summary,
             profile_identifier=None if order.management else order.profile_identifier,
             digest=self._cipher.encrypt(
-                one.digest, table="command", column="digest", row=str(one.command_id)
+                one.digest, table="request_key", column="digest", row=str(one.command_id)
             ),
             actor=ask.actor,
             reason=ask.reason,
@@ -217,7 +223,7 @@ class Requests:
 
     def _result(self, one: _Prepared, known: commands.Known) -> Accepted | CommandRefused:
         asked = self._cipher.decrypt(
-            known.digest, table="command", column="digest", row=str(known.command_id)
+            known.digest, table="request_key", column="digest", row=str(known.command_id)
         )
         if not hmac.compare_digest(asked, one.digest):
             metrics.REQUESTED.labels(one.order.kind, "refused").inc()

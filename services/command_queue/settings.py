@@ -25,8 +25,8 @@ class CommandQueueSettings(Settings):
     """How long a target whose device is not known yet is waited for."""
     unanswered_seconds: int = Field(default=86_400, ge=0)
     """How long after its expiry the answer to a command that was handed out is waited for."""
-    history_days: int = Field(default=400, ge=1)
-    """Outcomes and ended commands older than this are dropped."""
+    history_days: int = Field(default=400, ge=120)
+    """Outcomes and ended commands older than this are dropped; a command may live for 90 days."""
 
     seen_flush_seconds: float = Field(default=10.0, gt=0)
     max_waiting: int = Field(default=2000, ge=1)

@@ -13,8 +13,8 @@ from services.command_queue.store.commands import Due
 from services.command_queue.store.outcomes import End
 from services.command_queue.store.pending import Open
 from shared.bus import outbox
+from shared.db import partitions
 from shared.db.locks import lock_devices
-from shared.db.partitions import drop_before, ensure
 from shared.db.pool import Pool, transaction
 from shared.events.commands import CommandCancelled, TargetState
 
@@ -22,7 +22,11 @@ _COMMANDS: Final = 500
 _TARGETS: Final = 1000
 _HERE: Final = ("held", "queued", "deferred")
 _OUT: Final = ("sent", "cancel_requested")
+_KEYS: Final = 5000
+_KEYS_KEPT: Final = timedelta(days=100)
+"""Longer than any command lives, shorter than any is remembered."""
 _PARTITIONS_AHEAD: Final = 35
+_PAST: Final = ("outcome", "past_command")
 
 
 async def sweep(pool: Pool, now: datetime, patience: timedelta) -> bool:
@@ -32,6 +36,10 @@ async def sweep(pool: Pool, now: datetime, patience: timedelta) -> bool:
     """
     async with transaction(pool) as tx:
         finished = await commands.finish(tx, now, _COMMANDS)
+    later = 0
+    if finished < _COMMANDS:
+        async with transaction(pool) as tx:
+            later = await commands.look_later(tx, now, _COMMANDS)
     async with transaction(pool) as tx:
         expired = await commands.expire(tx, now, _COMMANDS)
         told = [
@@ -47,7 +55,7 @@ async def sweep(pool: Pool, now: datetime, patience: timedelta) -> bool:
     given_up = await _end(pool, overdue, _OUT, now)
     async with transaction(pool) as tx:
         await commands.postpone(tx, due, now, patience)
-    return finished == _COMMANDS or _TARGETS in {ended, asked, given_up}
+    return _COMMANDS in {finished, later} or _TARGETS in {ended, asked, given_up}
 
 
 async def _end(pool: Pool, due: Mapping[UUID, Due], states: tuple[str, ...], now: datetime) -> int:
@@ -92,10 +100,14 @@ def _is_cancelled(due: Due) -> bool:
 
 async def tidy(pool: Pool, now: datetime, kept: timedelta) -> bool:
     """Make partitions ahead and drop history that is too old; True when more waits."""
+    for table in _PAST:
+        await partitions.make_ahead(pool, table, days_ahead=_PARTITIONS_AHEAD)
     async with transaction(pool) as tx:
-        await ensure(tx, "outcome", days_ahead=_PARTITIONS_AHEAD)
-        await drop_before(tx, "outcome", now - kept)
-    async with transaction(pool) as tx:
-        forgotten = await commands.forget(tx, now - kept, _COMMANDS)
         await charges.forget(tx, now)
-    return forgotten == _COMMANDS
+        # Keys first: none may name a command that is dropped already.
+        before = partitions.bound(now - _KEYS_KEPT)
+        if await commands.forget_keys(tx, before, _KEYS) == _KEYS:
+            return True
+    for table in _PAST:
+        await partitions.drop_old(pool, table, now - kept)
+    return False

@@ -1,4 +1,4 @@
-"""What is over is forgotten, and what grows is cut in time."""
+"""What is over is forgotten."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from datetime import timedelta
 
 from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import credentials, sessions
-from shared.db import partitions
 from shared.db.pool import Pool, transaction
 from shared.runtime.clock import Clock
-
-_INBOX_DAYS = 45
-"""Longer than any topic keeps an event (architecture §6)."""
 
 
 class Housekeeping:
@@ -26,11 +22,3 @@ class Housekeeping:
             more = await sessions.forget(tx, before)
         async with transaction(self._pool) as tx:
             return await credentials.forget(tx, before) or more
-
-    async def partitions(self) -> None:
-        """Keep the inbox's partitions ahead of time, and drop those that are old."""
-        async with transaction(self._pool) as tx:
-            await partitions.ensure(tx, "inbox")
-            await partitions.drop_before(
-                tx, "inbox", self._clock.now() - timedelta(days=_INBOX_DAYS)
-            )

@@ -25,5 +25,4 @@ def jobs(
         Job("crl", settings.crl_check, revocations.sign_due),
         Job("authority", _HOUR, authorities.refresh, single=False),
         Job("forget", _HOUR, housekeeping.forget),
-        Job("partitions", _HOUR, housekeeping.partitions),
     ]

@@ -21,5 +21,5 @@ REFRESHES = Counter(
     "muster_inventory_refreshes_total", "Sections asked for, by what led to it.", ["why"]
 )
 HISTORY_DROPPED = Counter(
-    "muster_inventory_history_dropped_total", "Rows of history that grew too old."
+    "muster_inventory_history_dropped_total", "Partitions of history that grew too old."
 )

@@ -7,27 +7,29 @@ from typing import Final
 
 from services.inventory import metrics
 from services.inventory.settings import InventorySettings
-from services.inventory.store import answer_parts, facts, items
+from services.inventory.store import answer_parts
+from shared.db import partitions
 from shared.db.pool import Pool, transaction
 from shared.runtime.clock import Clock
 
 _CHUNK: Final = 5_000
+_HISTORIES: Final = ("fact_history", "item_history")
 
 
 class Retention:
-    """Drops what grew too old, a chunk at a time."""
+    """Drops what grew too old, and makes room for what comes."""
 
     def __init__(self, pool: Pool, settings: InventorySettings, clock: Clock) -> None:
         self._pool, self._settings, self._clock = pool, settings, clock
 
     async def run(self) -> bool:
-        """Drop one chunk of each kind; True: more waits."""
+        """Care for the partitions, and drop one chunk of slices; True: more of them wait."""
         now = self._clock.now()
         before = now - timedelta(days=self._settings.history_days)
+        for table in _HISTORIES:
+            await partitions.make_ahead(self._pool, table)
+            dropped = await partitions.drop_old(self._pool, table, before)
+            metrics.HISTORY_DROPPED.inc(len(dropped))
+        parts_before = now - timedelta(hours=self._settings.part_hours)
         async with transaction(self._pool) as tx:
-            dropped = await facts.drop_old(tx, before, _CHUNK)
-            dropped += await items.drop_old(tx, before, _CHUNK)
-            metrics.HISTORY_DROPPED.inc(dropped)
-            parts_before = now - timedelta(hours=self._settings.part_hours)
-            dropped += await answer_parts.drop_old(tx, parts_before, _CHUNK)
-        return dropped >= _CHUNK
+            return await answer_parts.drop_old(tx, parts_before, _CHUNK) == _CHUNK

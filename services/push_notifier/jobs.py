@@ -9,7 +9,7 @@ from services.push_notifier.sending import Sender
 from services.push_notifier.settings import PushSettings
 from services.push_notifier.stand_in import StandInPortal
 from shared.db import partitions
-from shared.db.pool import Pool, transaction
+from shared.db.pool import Pool
 from shared.runtime.clock import Clock
 from shared.runtime.jobs import Job, Wake
 
@@ -23,10 +23,9 @@ def jobs(
     due: Wake,
 ) -> list[Job]:
     async def care_for_history() -> None:
-        async with transaction(pool) as tx:
-            await partitions.ensure(tx, "attempt")
-            oldest = clock.now() - timedelta(days=settings.attempt_days)
-            await partitions.drop_before(tx, "attempt", oldest)
+        await partitions.make_ahead(pool, "attempt")
+        oldest = clock.now() - timedelta(days=settings.attempt_days)
+        await partitions.drop_old(pool, "attempt", oldest)
 
     found = [
         # Claims skip what another process holds: every process may send.

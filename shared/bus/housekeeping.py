@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.bus.records import KEPT
 from shared.db import partitions
-from shared.db.pool import Pool, transaction
+from shared.db.pool import Pool
 
 _EVERY_SECONDS = 3600.0
 # An event is refused for its age before the inbox forgets it, also by a clock that is a bit off.
@@ -25,7 +25,6 @@ class InboxKeeper:
         """Do it when it is due; cheap otherwise."""
         if time.monotonic() < self._due_at:
             return
-        async with transaction(self._pool) as tx:
-            await partitions.ensure(tx, "inbox", days_behind=KEPT.days)
-            await partitions.drop_before(tx, "inbox", datetime.now(UTC) - KEPT - _MARGIN)
+        await partitions.make_ahead(self._pool, "inbox", days_behind=KEPT.days)
+        await partitions.drop_old(self._pool, "inbox", datetime.now(UTC) - KEPT - _MARGIN)
         self._due_at = time.monotonic() + _EVERY_SECONDS

@@ -1,21 +1,36 @@
-"""Tables partitioned by the time inside their UUIDv7 key: made ahead of time, dropped when old.
+"""Tables partitioned by time: made ahead of it, dropped when old, and traffic does not notice.
 
-A table is `PARTITION BY RANGE (key uuid)` and has a default partition `<table>_default`, so that a
-row always finds a place; rows in it mean that nobody made partitions in time.
+A table is `PARTITION BY RANGE (key)`, where the key is a UUIDv7 or a timestamptz, and has a default
+partition `<table>_default`, so that a row always finds a place; rows in it mean that nobody made
+partitions in time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
-from shared.db import metrics
-from shared.db.pool import Connection
+import asyncpg
 
-_BOUND = re.compile(r"FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
+from shared.db import metrics
+from shared.db.pool import Connection, Pool, transaction
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_BOUND = re.compile(r"FROM \('([^']+)'\) TO \('([^']+)'\)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Everything that comes after a lock that waits, waits too: rather give way and come again.
+_PATIENCE = "SET LOCAL lock_timeout = '50ms'"
+_TRIES = 20
+_LONGEST_PAUSE = 2.0
 
 # Tables that are partitioned otherwise, by hash for example, are left alone.
 FIND_TABLES = """
@@ -24,7 +39,11 @@ WHERE relkind = 'p' AND relnamespace = current_schema()::regnamespace AND NOT re
   AND pg_get_partkeydef(oid) LIKE 'RANGE (%)' AND to_regclass(relname || '_default') IS NOT NULL
 ORDER BY relname
 """
-FIND_KEY = "SELECT substring(pg_get_partkeydef($1::regclass) FROM 'RANGE \\((\\w+)\\)')"
+FIND_KEY = """
+SELECT attname AS name, atttypid = 'uuid'::regtype AS is_uuid
+FROM pg_partitioned_table JOIN pg_attribute ON attrelid = partrelid AND attnum = partattrs[0]
+WHERE partrelid = $1::regclass
+"""
 FIND_PARTITIONS = """
 SELECT child.relname AS name, pg_get_expr(child.relpartbound, child.oid) AS bound
 FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
@@ -45,9 +64,32 @@ SWEEP_DEFAULT = "DELETE FROM {table}_default WHERE {key} < '{low}'"
 COUNT_DEFAULT = "SELECT count(*) FROM {table}_default"
 
 
+@dataclass(frozen=True)
+class _Key:
+    name: str
+    is_uuid: bool
+
+    def literal(self, instant: datetime) -> str:
+        return str(bound(instant)) if self.is_uuid else instant.isoformat()
+
+    def instant(self, literal: str) -> datetime:
+        if self.is_uuid:
+            return _EPOCH + timedelta(milliseconds=UUID(literal).int >> 80)
+        return datetime.fromisoformat(literal)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A partition and the time it holds, the end excluded."""
+
+    name: str
+    low: datetime
+    high: datetime
+
+
 def bound(instant: datetime) -> UUID:
     """The lowest UUID of an instant: every UUIDv7 made from then on is above it."""
-    return UUID(int=int((instant - _EPOCH).total_seconds() * 1000) << 80)
+    return UUID(int=(instant - _EPOCH) // timedelta(milliseconds=1) << 80)
 
 
 async def ensure(
@@ -58,23 +100,11 @@ async def ensure(
     Rows that already went to the default partition move to the new one.
     """
     await tx.execute(TAKE_TURNS, table)
-    key = await tx.fetchval(FIND_KEY, table)
-    taken = [(low, high) for _, low, high in await _partitions(tx, table)]
-    now = datetime.now(UTC)
-    made = []
-    for begin, end in _spans(
-        now - timedelta(days=days_behind), now + timedelta(days=days_ahead), span_days
-    ):
-        low, high = bound(begin), bound(end)
-        if any(low < other_high and other_low < high for other_low, other_high in taken):
-            continue
-        names = {"table": table, "key": key, "low": low, "high": high}
-        names["child"] = child = f"{table}_p{begin:%Y%m%d}"
-        for statement in (CREATE, MOVE, ATTACH):
-            await tx.execute(statement.format(**names))
-        made.append(child)
+    missing = await _missing(tx, table, days_ahead, span_days, days_behind)
+    for span in missing:
+        await _make(tx, table, span)
     await watch_default(tx, table)
-    return made
+    return [span.name for span in missing]
 
 
 async def ensure_all(connection: Connection) -> None:
@@ -87,12 +117,57 @@ async def ensure_all(connection: Connection) -> None:
 async def drop_before(tx: Connection, table: str, instant: datetime) -> list[str]:
     """Drop the partitions that hold nothing from `instant` on; return their names."""
     await tx.execute(TAKE_TURNS, table)
-    low = bound(instant)
-    dropped = [name for name, _, high in await _partitions(tx, table) if high <= low]
-    for child in dropped:
+    old = [span.name for span in await _partitions(tx, table) if span.high <= instant]
+    for child in old:
         await tx.execute(DROP.format(child=child))
-    key = await tx.fetchval(FIND_KEY, table)
-    await tx.execute(SWEEP_DEFAULT.format(table=table, key=key, low=low))
+    await _sweep_default(tx, table, instant)
+    return old
+
+
+async def make_ahead(
+    pool: Pool, table: str, *, days_ahead: int = 14, span_days: int = 7, days_behind: int = 0
+) -> list[str]:
+    """Do what `ensure` does under traffic: a short transaction a partition, no long wait for locks.
+
+    What could not be made now, because a lock was not to be had, is made the next time.
+    """
+
+    async def missing(tx: Connection) -> list[_Span]:
+        return await _missing(tx, table, days_ahead, span_days, days_behind)
+
+    async def make(tx: Connection) -> list[str]:
+        # The oldest first: rows may be on their way to it.
+        made = (await missing(tx))[:1]
+        for span in made:
+            await _make(tx, table, span)
+        return [span.name for span in made]
+
+    made: list[str] = []
+    while one := await _in_turn(pool, table, make):
+        made += one
+    async with transaction(pool) as tx:
+        await watch_default(tx, table)
+    return made
+
+
+async def drop_old(pool: Pool, table: str, instant: datetime) -> list[str]:
+    """Do what `drop_before` does under traffic: a short transaction a partition.
+
+    Dropping takes the whole table for a moment (PostgreSQL detaches concurrently only where there
+    is no default partition), so it waits for no reader: it comes again.
+    """
+
+    async def drop(tx: Connection) -> list[str]:
+        old = [span.name for span in await _partitions(tx, table) if span.high <= instant][:1]
+        for child in old:
+            await tx.execute(DROP.format(child=child))
+        return old
+
+    dropped: list[str] = []
+    while one := await _in_turn(pool, table, drop):
+        dropped += one
+    async with transaction(pool) as tx:
+        await _sweep_default(tx, table, instant)
     return dropped
 
 
@@ -103,10 +178,62 @@ async def watch_default(tx: Connection, table: str) -> int:
     return count
 
 
-async def _partitions(tx: Connection, table: str) -> list[tuple[str, UUID, UUID]]:
+async def _in_turn(pool: Pool, table: str, work: Callable[[Connection], Awaitable[T]]) -> T | None:
+    """Run `work` in a transaction that gives way; None when the locks were not to be had."""
+    for attempt in range(_TRIES):
+        try:
+            async with transaction(pool, _PATIENCE) as tx:
+                await tx.execute(TAKE_TURNS, table)
+                return await work(tx)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            pause = min(0.05 * 2**attempt, _LONGEST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+    log.warning("A table is in use without a pause: its partitions wait", extra={"table": table})
+    return None
+
+
+async def _missing(
+    tx: Connection, table: str, days_ahead: int, span_days: int, days_behind: int
+) -> list[_Span]:
+    taken = await _partitions(tx, table)
+    now = datetime.now(UTC)
+    spans = _spans(now - timedelta(days=days_behind), now + timedelta(days=days_ahead), span_days)
+    return [
+        _Span(f"{table}_p{low:%Y%m%d}", low, high)
+        for low, high in spans
+        if not any(low < other.high and other.low < high for other in taken)
+    ]
+
+
+async def _make(tx: Connection, table: str, span: _Span) -> None:
+    key = await _key(tx, table)
+    names = {"table": table, "key": key.name, "child": span.name}
+    names |= {"low": key.literal(span.low), "high": key.literal(span.high)}
+    for statement in (CREATE, MOVE, ATTACH):
+        await tx.execute(statement.format(**names))
+
+
+async def _sweep_default(tx: Connection, table: str, instant: datetime) -> None:
+    key = await _key(tx, table)
+    await tx.execute(SWEEP_DEFAULT.format(table=table, key=key.name, low=key.literal(instant)))
+
+
+async def _key(tx: Connection, table: str) -> _Key:
+    row = await tx.fetchrow(FIND_KEY, table)
+    if row is None:
+        raise LookupError(f"{table} is not partitioned")
+    return _Key(row["name"], row["is_uuid"])
+
+
+async def _partitions(tx: Connection, table: str) -> list[_Span]:
+    key = await _key(tx, table)
     rows = await tx.fetch(FIND_PARTITIONS, table)
     matches = ((row["name"], _BOUND.search(row["bound"])) for row in rows)
-    return [(name, UUID(found[1]), UUID(found[2])) for name, found in matches if found]
+    return [
+        _Span(name, key.instant(found[1]), key.instant(found[2]))
+        for name, found in matches
+        if found
+    ]
 
 
 def _spans(begin: datetime, end: datetime, days: int) -> Iterator[tuple[datetime, datetime]]:

@@ -80,6 +80,7 @@ CREATE TABLE presence (
 
 -- ---- Commands -----------------------------------------------------------------------------------
 
+-- Commands of which something is open; the sweeper files what has run its course in past_command.
 CREATE TABLE command (
     command_id uuid PRIMARY KEY,
     ordinal bigint NOT NULL DEFAULT nextval('ordinal'),
@@ -95,13 +96,9 @@ CREATE TABLE command (
     -- The parameters as people may see them.
     summary jsonb NOT NULL,
     profile_identifier text,
-    -- Encrypted: of what was asked, PINs included, so that a repeat of the request is recognised.
-    digest bytea NOT NULL,
     actor text NOT NULL,
     reason text,
-    idempotency_key text NOT NULL,
-    state text NOT NULL
-        CHECK (state IN ('active', 'held', 'cancelled', 'expired', 'finished')),
+    state text NOT NULL CHECK (state IN ('active', 'held', 'cancelled', 'expired')),
     hold_reason text,
     priority smallint NOT NULL,
     target_count integer NOT NULL,
@@ -113,24 +110,82 @@ CREATE TABLE command (
     -- What asked for it: goes on into every event about it.
     correlation_id text,
     traceparent text,
-    -- When the sweeper looks at it next; null: nothing of it is open any more.
-    sweep_at timestamptz,
-    UNIQUE (actor, idempotency_key)
-) WITH (fillfactor = 85);
-CREATE INDEX command_sweep ON command (sweep_at) WHERE sweep_at IS NOT NULL;
-CREATE INDEX command_ended ON command (ended_at) WHERE sweep_at IS NULL;
+    -- When the sweeper looks at it next.
+    sweep_at timestamptz NOT NULL
+) WITH (
+    fillfactor = 85,
+    autovacuum_vacuum_scale_factor = 0.05,
+    autovacuum_analyze_scale_factor = 0.05
+);
+CREATE INDEX command_sweep ON command (sweep_at);
 
--- The frozen target list until it is expanded, at most a thousand sorted devices a row.
+-- Commands that are over, without the document: nobody is sent it any more.
+CREATE TABLE past_command (
+    command_id uuid PRIMARY KEY,
+    kind text NOT NULL,
+    request_type text NOT NULL,
+    section text,
+    command_class text NOT NULL,
+    summary jsonb NOT NULL,
+    actor text NOT NULL,
+    reason text,
+    state text NOT NULL CHECK (state IN ('finished', 'cancelled', 'expired')),
+    hold_reason text,
+    priority smallint NOT NULL,
+    target_count integer NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    ended_at timestamptz NOT NULL,
+    ended_by text,
+    end_reason text,
+    correlation_id text
+) PARTITION BY RANGE (command_id);
+CREATE TABLE past_command_default PARTITION OF past_command DEFAULT;
+CREATE INDEX past_command_kind ON past_command (kind, command_id);
+CREATE INDEX past_command_actor ON past_command (actor, command_id);
+
+-- What people look at, wherever it lies.
+CREATE VIEW any_command AS
+SELECT command_id, kind, request_type, section, command_class, summary, actor, reason, state,
+       hold_reason, priority, target_count, created_at, expires_at, ended_at, ended_by, end_reason
+FROM command
+UNION ALL
+SELECT command_id, kind, request_type, section, command_class, summary, actor, reason, state,
+       hold_reason, priority, target_count, created_at, expires_at, ended_at, ended_by, end_reason
+FROM past_command;
+
+-- Which command a request became, so that a repeat of it is recognised; kept longer than any
+-- command lives. Unique over all time, so it cannot be partitioned by time.
+CREATE TABLE request_key (
+    actor text NOT NULL,
+    idempotency_key text NOT NULL,
+    command_id uuid NOT NULL,
+    -- Encrypted: of what was asked, PINs included.
+    digest bytea NOT NULL,
+    PRIMARY KEY (actor, idempotency_key)
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX request_key_command ON request_key (command_id);
+
+-- The frozen target list until it is expanded: a few hundred sorted devices a row.
 CREATE TABLE target (
     command_id uuid NOT NULL,
     chunk integer NOT NULL,
     ordinal bigint NOT NULL,
+    -- Of the command, so that what is next can be read from the index.
+    priority smallint NOT NULL,
+    size integer NOT NULL,
     device_ids uuid[] NOT NULL,
     -- Null: the device channel of each; else the named channel of each.
     channel_ids uuid[],
     bodies bytea[],
     PRIMARY KEY (ordinal, chunk)
+) WITH (
+    -- Rows live for moments: the head of the index must not fill with dead entries.
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 500,
+    autovacuum_vacuum_cost_delay = 0
 );
+CREATE INDEX target_next ON target (chunk, priority DESC, ordinal);
 CREATE INDEX target_command ON target (command_id);
 
 -- Targets whose device or channel is not known yet.
@@ -143,7 +198,7 @@ CREATE TABLE waiting (
     body bytea,
     until timestamptz NOT NULL,
     PRIMARY KEY (command_id, target_id)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX waiting_device ON waiting (device_id);
 CREATE INDEX waiting_until ON waiting (until);
 

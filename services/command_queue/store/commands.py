@@ -10,43 +10,62 @@ from uuid import UUID
 
 from shared.db.pool import Connection, Record
 
+# A key that is taken keeps its command: what would repeat it is left out.
 ADD = """
+WITH asked AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bool[],
+        $8::jsonb[], $9::text[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
+        $15::text[], $16::smallint[], $17::int[], $18::timestamptz[], $19::timestamptz[],
+        $20::text[], $21::text[]
+    ) AS asked (
+        command_id, kind, request_type, section, command_class, body, secret, summary,
+        profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
+        target_count, created_at, expires_at, correlation_id, traceparent
+    )
+), fresh AS (
+    INSERT INTO request_key (actor, idempotency_key, command_id, digest)
+    SELECT actor, idempotency_key, command_id, digest FROM asked
+    ORDER BY actor, idempotency_key
+    ON CONFLICT DO NOTHING RETURNING command_id
+)
 INSERT INTO command (
     command_id, kind, request_type, section, command_class, body, secret, summary,
-    profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
-    target_count, created_at, expires_at, correlation_id, traceparent, sweep_at
+    profile_identifier, actor, reason, state, hold_reason, priority, target_count, created_at,
+    expires_at, correlation_id, traceparent, sweep_at
 )
-SELECT *, expires_at FROM unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bool[],
-    $8::jsonb[], $9::text[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
-    $15::text[], $16::smallint[], $17::int[], $18::timestamptz[], $19::timestamptz[], $20::text[],
-    $21::text[]
-) AS asked (
-    command_id, kind, request_type, section, command_class, body, secret, summary,
-    profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
-    target_count, created_at, expires_at, correlation_id, traceparent
-)
-ON CONFLICT (actor, idempotency_key) DO NOTHING
+SELECT command_id, kind, request_type, section, command_class, body, secret, summary,
+       profile_identifier, actor, reason, state, hold_reason, priority, target_count, created_at,
+       expires_at, correlation_id, traceparent, least(expires_at, created_at + $22::interval)
+FROM asked JOIN fresh USING (command_id)
 RETURNING command_id, ordinal
 """
 
 FIND_BY_KEY = """
-SELECT c.command_id, c.actor, c.idempotency_key, c.digest, c.state, c.command_class,
+SELECT k.command_id, k.actor, k.idempotency_key, k.digest, c.state, c.command_class,
        c.hold_reason, c.target_count, c.created_at, c.expires_at
 FROM unnest($1::text[], $2::text[]) AS asked (actor, idempotency_key)
-JOIN command AS c ON c.actor = asked.actor AND c.idempotency_key = asked.idempotency_key
+JOIN request_key AS k ON k.actor = asked.actor AND k.idempotency_key = asked.idempotency_key
+LEFT JOIN command AS c ON c.command_id = k.command_id
+"""
+# Asked only for keys of commands that are over: every other request is spared the partitions.
+FIND_PAST = """
+SELECT command_id, state, command_class, hold_reason, target_count, created_at, expires_at
+FROM past_command
+WHERE command_id = ANY($1::uuid[]) AND command_id BETWEEN $2 AND $3
+"""
+# The limit keeps each statement short: a busy day's keys are many.
+FORGET_KEYS = """
+DELETE FROM request_key WHERE command_id IN (
+    SELECT command_id FROM request_key WHERE command_id < $1 ORDER BY command_id LIMIT $2
+)
+RETURNING command_id
 """
 
-_SHOWN: Final = """
-SELECT c.command_id, c.kind, c.request_type, c.section, c.command_class, c.summary, c.actor,
-       c.reason, c.state, c.hold_reason, c.priority, c.target_count, c.created_at, c.expires_at,
-       c.ended_at, c.ended_by, c.end_reason
-FROM command AS c
-"""
-GET = f"{_SHOWN} WHERE c.command_id = $1"
-LIST = f"""
-{_SHOWN}
-WHERE ($1::uuid IS NULL OR c.command_id < $1) AND ($2::text IS NULL OR c.kind = $2)
+GET = "SELECT * FROM any_command WHERE command_id = $1"
+LIST = """
+SELECT * FROM any_command AS c
+WHERE c.command_id < $1 AND ($2::text IS NULL OR c.kind = $2)
   AND ($3::text IS NULL OR c.state = $3) AND ($4::text IS NULL OR c.actor = $4)
 ORDER BY c.command_id DESC LIMIT $5
 """
@@ -58,7 +77,7 @@ SELECT state, count(*) AS targets FROM (
 ) AS target GROUP BY state
 """
 UNEXPANDED = """
-SELECT coalesce(sum(cardinality(device_ids)), 0) FROM target WHERE command_id = $1
+SELECT coalesce(sum(size), 0) FROM target WHERE command_id = $1
 """
 
 TARGETS = """
@@ -91,9 +110,11 @@ ORDER BY p.channel_id, p.priority DESC, p.seq LIMIT $2
 HISTORY_OF_DEVICE = """
 SELECT o.command_id, o.channel_id, o.state, o.reason, o.errors, o.deliveries, o.deferrals,
        o.queued_at, o.finished_at, c.kind, c.command_class, c.actor
-FROM outcome AS o LEFT JOIN command AS c ON c.command_id = o.command_id
-WHERE o.device_id = $1 AND ($2::uuid IS NULL OR o.command_id < $2)
-ORDER BY o.command_id DESC LIMIT $3
+FROM (
+    SELECT * FROM outcome WHERE device_id = $1 AND command_id < $2
+    ORDER BY command_id DESC LIMIT $3
+) AS o LEFT JOIN any_command AS c ON c.command_id = o.command_id
+ORDER BY o.command_id DESC
 """
 
 CANCEL = """
@@ -103,19 +124,39 @@ WHERE command_id = $1 AND state IN ('active', 'held')
 RETURNING command_id
 """
 
-# Nothing of it is open any more: what was active has run its course.
+# Nothing of it is open any more: what was active has run its course, and all of it is history.
 FINISH = """
-UPDATE command AS c
-SET state = CASE WHEN c.state = 'active' THEN 'finished'
-                 WHEN c.state = 'held' THEN 'expired' ELSE c.state END,
-    ended_at = coalesce(c.ended_at, $1), sweep_at = NULL
-WHERE c.command_id IN (
-    SELECT due.command_id FROM command AS due
-    WHERE due.sweep_at <= $1
-      AND NOT EXISTS (SELECT FROM pending AS p WHERE p.command_id = due.command_id)
-      AND NOT EXISTS (SELECT FROM target AS t WHERE t.command_id = due.command_id)
-      AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.command_id = due.command_id)
-    ORDER BY due.sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED
+WITH done AS (
+    DELETE FROM command AS c
+    WHERE c.command_id IN (
+        SELECT due.command_id FROM command AS due
+        WHERE due.sweep_at <= $1
+          AND NOT EXISTS (SELECT FROM pending AS p WHERE p.command_id = due.command_id)
+          AND NOT EXISTS (SELECT FROM target AS t WHERE t.command_id = due.command_id)
+          AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.command_id = due.command_id)
+        ORDER BY due.sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING *
+)
+INSERT INTO past_command (
+    command_id, kind, request_type, section, command_class, summary, actor, reason, state,
+    hold_reason, priority, target_count, created_at, expires_at, ended_at, ended_by, end_reason,
+    correlation_id
+)
+SELECT command_id, kind, request_type, section, command_class, summary, actor, reason,
+       CASE state WHEN 'active' THEN 'finished' WHEN 'held' THEN 'expired' ELSE state END,
+       hold_reason, priority, target_count, created_at, expires_at, coalesce(ended_at, $1),
+       ended_by, end_reason, correlation_id
+FROM done
+RETURNING command_id
+"""
+# Its targets are still at it. Each pause is as long as the command is old: few looks a command.
+LOOK_LATER = """
+UPDATE command SET sweep_at = least(expires_at, $1 + greatest($2::interval, $1 - created_at))
+WHERE command_id IN (
+    SELECT command_id FROM command
+    WHERE sweep_at <= $1 AND expires_at > $1 AND state IN ('active', 'held')
+    ORDER BY sweep_at LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 RETURNING command_id
 """
@@ -144,13 +185,8 @@ WHERE c.command_id = ANY($1::uuid[]) AND c.expires_at + $3::interval > $2
         AND NOT (p.state = 'sent' AND c.state = 'expired')
   )
 """
-FORGET = """
-DELETE FROM command WHERE command_id IN (
-    SELECT command_id FROM command WHERE sweep_at IS NULL AND ended_at < $1
-    ORDER BY ended_at LIMIT $2
-)
-RETURNING command_id
-"""
+_LAST: Final = UUID(int=(1 << 128) - 1)
+_FIRST_LOOK: Final = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +245,8 @@ class Due:
 async def add(tx: Connection, rows: Sequence[New]) -> dict[UUID, int]:
     """Store commands and return their ordinals; one whose key is taken is left out."""
     columns = [[getattr(row, name) for row in rows] for name in New.__dataclass_fields__]
-    return {row["command_id"]: row["ordinal"] for row in await tx.fetch(ADD, *columns)}
+    added = await tx.fetch(ADD, *columns, _FIRST_LOOK)
+    return {row["command_id"]: row["ordinal"] for row in added}
 
 
 async def find_by_key(
@@ -217,7 +254,20 @@ async def find_by_key(
 ) -> dict[tuple[str, str], Known]:
     """Return the commands of (actor, idempotency key) pairs that are taken."""
     rows = await tx.fetch(FIND_BY_KEY, [one[0] for one in keys], [one[1] for one in keys])
-    return {(row["actor"], row["idempotency_key"]): Known(**row) for row in rows}
+    over = sorted(row["command_id"] for row in rows if row["state"] is None)
+    past = await tx.fetch(FIND_PAST, over, over[0], over[-1]) if over else []
+    found = {row["command_id"]: dict(row) for row in past}
+    return {
+        (row["actor"], row["idempotency_key"]): Known(
+            **(dict(row) | found.get(row["command_id"], {}))
+        )
+        for row in rows
+    }
+
+
+async def forget_keys(tx: Connection, before: UUID, limit: int) -> int:
+    """Forget which requests became commands with ids below `before`."""
+    return len(await tx.fetch(FORGET_KEYS, before, limit))
 
 
 async def get(tx: Connection, command_id: UUID) -> Record | None:
@@ -241,7 +291,7 @@ async def newest(
     actor: str | None,
     limit: int,
 ) -> list[Record]:
-    return await tx.fetch(LIST, before, kind, state, actor, limit)
+    return await tx.fetch(LIST, before or _LAST, kind, state, actor, limit)
 
 
 async def targets(tx: Connection, command_id: UUID, after: UUID | None, limit: int) -> list[Record]:
@@ -256,7 +306,7 @@ async def queue_of_device(tx: Connection, device_id: UUID, limit: int) -> list[R
 async def history_of_device(
     tx: Connection, device_id: UUID, before: UUID | None, limit: int
 ) -> list[Record]:
-    return await tx.fetch(HISTORY_OF_DEVICE, device_id, before, limit)
+    return await tx.fetch(HISTORY_OF_DEVICE, device_id, before or _LAST, limit)
 
 
 async def cancel(
@@ -267,7 +317,13 @@ async def cancel(
 
 
 async def finish(tx: Connection, now: datetime, limit: int) -> int:
+    """Make history of commands that have nothing open; return how many."""
     return len(await tx.fetch(FINISH, now, limit))
+
+
+async def look_later(tx: Connection, now: datetime, limit: int) -> int:
+    """Have the sweeper come back later to commands whose targets take their time."""
+    return len(await tx.fetch(LOOK_LATER, now, _FIRST_LOOK, limit))
 
 
 async def expire(tx: Connection, now: datetime, limit: int) -> list[UUID]:
@@ -283,8 +339,3 @@ async def postpone(
 ) -> None:
     """Have the sweeper come back later to commands of which only answers are awaited."""
     await tx.execute(POSTPONE, list(due), now, patience)
-
-
-async def forget(tx: Connection, before: datetime, limit: int) -> int:
-    """Delete commands that ended long ago."""
-    return len(await tx.fetch(FORGET, before, limit))

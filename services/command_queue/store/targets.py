@@ -10,19 +10,27 @@ from uuid import UUID
 
 from shared.db.pool import Connection
 
-CHUNK: Final = 1000
+CHUNK: Final = 250
 
 ADD = """
-INSERT INTO target (command_id, chunk, ordinal, device_ids, channel_ids, bodies)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO target (
+    command_id, chunk, ordinal, priority, size, device_ids, channel_ids, bodies
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
-# Oldest first, so that a large command does not overtake what was asked before it.
+# The first chunk of every command before the second of any: a command to one device does not wait
+# until 100,000 others are in their queues, and large ones take turns.
 NEXT = """
+SELECT ordinal, chunk, size FROM target ORDER BY chunk, priority DESC, ordinal LIMIT $1
+"""
+READ = """
 SELECT t.command_id, t.chunk, t.ordinal, t.device_ids, t.channel_ids, t.bodies,
        c.kind, c.request_type, c.state, c.priority, c.created_at, c.end_reason,
        c.correlation_id, c.traceparent
-FROM target AS t JOIN command AS c ON c.command_id = t.command_id
-ORDER BY t.ordinal, t.chunk LIMIT $1
+FROM unnest($1::bigint[], $2::int[]) AS next (ordinal, chunk)
+JOIN target AS t ON t.ordinal = next.ordinal AND t.chunk = next.chunk
+JOIN command AS c ON c.command_id = t.command_id
+ORDER BY t.ordinal, t.chunk
 """
 DONE = """
 DELETE FROM target AS t USING unnest($1::bigint[], $2::int[]) AS done (ordinal, chunk)
@@ -58,7 +66,7 @@ WHERE w.command_id = done.command_id AND w.target_id = done.target_id
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """At most a thousand targets of one command, sorted by device."""
+    """At most CHUNK targets of one command, sorted by device."""
 
     chunk: int
     device_ids: list[UUID]
@@ -105,31 +113,52 @@ class Taken:
         return {one.device_id for targets in self.wanted.values() for one in targets}
 
 
-async def add(tx: Connection, command_id: UUID, ordinal: int, chunks: Sequence[Chunk]) -> None:
-    """Freeze a command's target list."""
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The target list of a new command."""
+
+    command_id: UUID
+    ordinal: int
+    priority: int
+    chunks: Sequence[Chunk]
+
+
+async def add(tx: Connection, lists: Sequence[Frozen]) -> None:
+    """Store target lists; all or none of them are there when the transaction commits."""
     await tx.executemany(
         ADD,
         [
-            (command_id, one.chunk, ordinal, one.device_ids, one.channel_ids, one.bodies)
-            for one in chunks
+            (
+                of.command_id,
+                one.chunk,
+                of.ordinal,
+                of.priority,
+                len(one.device_ids),
+                one.device_ids,
+                one.channel_ids,
+                one.bodies,
+            )
+            for of in lists
+            for one in of.chunks
         ],
     )
 
 
 async def read_next(tx: Connection, limit: int) -> Taken:
-    """Read the oldest chunks, together at most `limit` targets, but at least one chunk."""
+    """Read the chunks that are next, together at most `limit` targets, but at least one chunk."""
     keys: list[tuple[int, int]] = []
-    wanted: dict[tuple[int, int], list[Wanted]] = {}
-    taken = 0
+    left = limit
     for row in await tx.fetch(NEXT, limit):
-        devices: list[UUID] = row["device_ids"]
-        if keys and taken + len(devices) > limit:
+        if keys and row["size"] > left:
             break
-        taken += len(devices)
+        left -= row["size"]
+        keys.append((row["ordinal"], row["chunk"]))
+    wanted: dict[tuple[int, int], list[Wanted]] = {}
+    for row in await tx.fetch(READ, *_columns(keys)) if keys else ():
+        devices: list[UUID] = row["device_ids"]
         key = (row["ordinal"], row["chunk"])
         channels = row["channel_ids"] or [None] * len(devices)
         bodies = row["bodies"] or [None] * len(devices)
-        keys.append(key)
         wanted[key] = [
             Wanted(
                 row["command_id"],
@@ -146,12 +175,12 @@ async def read_next(tx: Connection, limit: int) -> Taken:
             )
             for target in zip(devices, channels, bodies, strict=True)
         ]
-    return Taken(keys, wanted)
+    return Taken(list(wanted), wanted)
 
 
 async def take(tx: Connection, taken: Taken) -> list[Wanted]:
     """Remove the chunks, and return the targets of those that nobody else has expanded."""
-    rows = await tx.fetch(DONE, [key[0] for key in taken.keys], [key[1] for key in taken.keys])
+    rows = await tx.fetch(DONE, *_columns(taken.keys))
     gone = {(row["ordinal"], row["chunk"]) for row in rows}
     return [one for key in taken.keys if key in gone for one in taken.wanted[key]]
 
@@ -182,3 +211,7 @@ async def waited(tx: Connection, targets: Sequence[Wanted]) -> None:
     await tx.execute(
         WAITED, [one.command_id for one in targets], [one.target_id for one in targets]
     )
+
+
+def _columns(keys: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    return [key[0] for key in keys], [key[1] for key in keys]

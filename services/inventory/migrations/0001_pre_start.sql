@@ -62,8 +62,8 @@ CREATE TABLE fact_history (
     valid_from  timestamptz NOT NULL,
     valid_until timestamptz NOT NULL,
     PRIMARY KEY (device_id, name, valid_until)
-);
-CREATE INDEX fact_history_by_end ON fact_history USING brin (valid_until);
+) PARTITION BY RANGE (valid_until);
+CREATE TABLE fact_history_default PARTITION OF fact_history DEFAULT;
 
 -- Lists that are reported whole: a table for each, all of one shape. The history is one.
 CREATE TABLE application (
@@ -85,8 +85,8 @@ CREATE TABLE item_history (
     valid_from  timestamptz NOT NULL,
     valid_until timestamptz NOT NULL,
     PRIMARY KEY (device_id, section, key, valid_until)
-);
-CREATE INDEX item_history_by_end ON item_history USING brin (valid_until);
+) PARTITION BY RANGE (valid_until);
+CREATE TABLE item_history_default PARTITION OF item_history DEFAULT;
 
 -- Slices of answers that were too large for one event, until their command is finished.
 CREATE TABLE answer_part (

@@ -67,11 +67,6 @@ WHERE $3::timestamptz IS NULL OR (valid_from, name) < ($3, $4::text)
 ORDER BY valid_from DESC, name DESC LIMIT $5
 """
 
-DROP_OLD = """
-DELETE FROM fact_history WHERE (device_id, name, valid_until) IN (
-    SELECT device_id, name, valid_until FROM fact_history WHERE valid_until < $1 LIMIT $2)
-"""
-
 
 @dataclass(frozen=True)
 class Observation:
@@ -131,8 +126,3 @@ async def history(
     since, last = after or (None, None)
     rows = await tx.fetch(HISTORY, device_id, name, since, last, limit)
     return [dict(row) for row in rows]
-
-
-async def drop_old(tx: Connection, before: datetime, limit: int) -> int:
-    """Forget periods that ended before an instant; returns how many."""
-    return int((await tx.execute(DROP_OLD, before, limit)).rpartition(" ")[2])

@@ -75,12 +75,6 @@ WHERE $4::timestamptz IS NULL OR (valid_from, key) < ($4, $5::text)
 ORDER BY valid_from DESC, key DESC LIMIT $6
 """
 
-DROP_OLD = """
-DELETE FROM item_history WHERE (device_id, section, key, valid_until) IN (
-    SELECT device_id, section, key, valid_until FROM item_history
-    WHERE valid_until < $1 LIMIT $2)
-"""
-
 _TABLES: Final = {
     "applications": "application",
     "profiles": "profile",
@@ -148,8 +142,3 @@ async def history(
     query = HISTORY.format(table=_TABLES[section])
     rows = await tx.fetch(query, section, device_id, key, since, last, limit)
     return [dict(row) for row in rows]
-
-
-async def drop_old(tx: Connection, before: datetime, limit: int) -> int:
-    """Forget periods that ended before an instant; returns how many."""
-    return int((await tx.execute(DROP_OLD, before, limit)).rpartition(" ")[2])
