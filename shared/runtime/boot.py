@@ -82,7 +82,8 @@ async def serving(
     """Services that serve for the length of the block.
 
     Probes answer from the first moment, requests are taken last. At the end the reverse: unready,
-    no more requests, then consumers, jobs and relay, then the parts, the probes at the very end.
+    peers are parted with, no more requests, then consumers, jobs and relay, then the parts, the
+    probes at the very end.
     """
     settings = services[0].settings.load(environ, services[0].name)
     health, listening = Health(), Listening(settings)
@@ -110,6 +111,7 @@ async def serving(
             yield Process({each.name: each for each in running}, listening)
         finally:
             health.draining = True
+            await listening.drain()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
+from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -20,6 +23,7 @@ from shared.runtime.settings import Listener
 
 HEADER_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
+BACKLOG = 1024
 _HANDSHAKE_SECONDS = 10.0
 _FIELD_BYTES = {"devices": 16 * 1024, "api": 8 * 1024, "internal": 8 * 1024}
 
@@ -31,19 +35,25 @@ class Gate:
 
     def __init__(self, listener: str, limit: int, header_seconds: float = HEADER_SECONDS) -> None:
         self.listener, self.header_seconds = listener, header_seconds
+        self.draining = False
+        """Set before the end: every answer then tells its peer to connect elsewhere."""
         self._limit, self._open = limit, 0
+
+    @property
+    def empty(self) -> bool:
+        return not self._open
 
     def enter(self) -> bool:
         if self._open >= self._limit:
             self.refused("full")
             return False
         self._open += 1
-        metrics.CONNECTIONS.labels(self.listener).set(self._open)
+        metrics.CONNECTIONS.labels(self.listener).inc()
         return True
 
     def leave(self) -> None:
         self._open -= 1
-        metrics.CONNECTIONS.labels(self.listener).set(self._open)
+        metrics.CONNECTIONS.labels(self.listener).dec()
 
     def refused(self, reason: str) -> None:
         metrics.CONNECTIONS_REFUSED.labels(self.listener, reason).inc()
@@ -102,6 +112,14 @@ class LimitedConnection(RequestHandler):
             self._gate.refused("slow_header")
             self.force_close()
 
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        if self._gate.draining:
+            # `Connection: close`: whoever is told does not run into our end with its next request.
+            resp.force_close()
+        return super().finish_response(request, resp, start_time)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -120,13 +138,24 @@ class LimitedConnection(RequestHandler):
 
 
 class LimitedSite(web.BaseSite):
-    """A listening socket whose connections are limited."""
+    """A listening socket whose connections are limited: one of its own, or one inherited."""
 
-    __slots__ = ("_gate", "_listener")
+    __slots__ = ("_fd", "_gate", "_listener")
 
-    def __init__(self, runner: web.AppRunner, listener: Listener, gate: Gate) -> None:
-        super().__init__(runner, ssl_context=_tls(listener), backlog=1024)
-        self._listener, self._gate = listener, gate
+    def __init__(
+        self, runner: web.AppRunner, listener: Listener, gate: Gate, fd: int | None = None
+    ) -> None:
+        super().__init__(runner, ssl_context=_tls(listener), backlog=BACKLOG)
+        self._listener, self._gate, self._fd = listener, gate, fd
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether siblings accept from the same socket."""
+        return self._fd is not None
+
+    @property
+    def speaks_tls(self) -> bool:
+        return self._ssl_context is not None
 
     @property
     def name(self) -> str:
@@ -141,13 +170,16 @@ class LimitedSite(web.BaseSite):
 
     async def start(self) -> None:
         await super().start()
+        where: dict[str, Any] = {"host": self._listener.host, "port": self._listener.port}
+        if self._fd is not None:
+            # A copy: closing it leaves the socket, and its one queue of peers, to the siblings.
+            where = {"sock": socket.socket(fileno=os.dup(self._fd))}
         self._server = await asyncio.get_running_loop().create_server(
             self._accept,
-            self._listener.host,
-            self._listener.port,
             ssl=self._ssl_context,
             backlog=self._backlog,
             ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._ssl_context else None,
+            **where,
         )
 
     def _accept(self) -> RequestHandler:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from aiohttp import web
@@ -20,6 +22,20 @@ from shared.runtime.settings import Listener, ListenerName, Settings
 log = logging.getLogger(__name__)
 
 _LARGEST_BODY = 64 * 1024 * 1024
+_POLL_SECONDS = 0.05
+# A peer that was accepted and still shakes hands is not counted yet.
+_HANDSHAKE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """One listener: usually one site. Among siblings, those of the sockets they share, and on the
+    internal listener one of its own first, where this very process is asked how it is.
+    """
+
+    runner: web.AppRunner
+    sites: Sequence[LimitedSite]
+    gates: Sequence[Gate]
 
 
 class Listening:
@@ -28,12 +44,12 @@ class Listening:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._ports: dict[ListenerName, int] = {}
-        self._open: dict[ListenerName, tuple[web.AppRunner, LimitedSite]] = {}
+        self._open: dict[ListenerName, _Opened] = {}
 
     def address(self, name: ListenerName) -> str | None:
         """Where a listener answers, with the port in use; None when it is closed."""
         opened = self._open.get(name)
-        return opened[1].name if opened else None
+        return opened.sites[0].name if opened else None
 
     async def open(
         self, name: ListenerName, services: Sequence[Running], health: Health | None = None
@@ -50,26 +66,63 @@ class Listening:
         listener = replace(listener, port=self._ports.get(name, listener.port))
         runner = web.AppRunner(application, shutdown_timeout=settings.shutdown_seconds)
         await runner.setup()
-        site = LimitedSite(runner, listener, Gate(name, settings.max_connections))
+        # Among siblings the probes are each process's own, from its first moment to its last;
+        # the shared sockets are for what any of them can answer.
+        shared = settings.listen_fds.get(name, []) if services else []
+        own = [None] if name == "internal" or not shared else []
+        gates = [Gate(name, settings.max_connections) for _ in (*own, *shared)]
+        sites = [
+            LimitedSite(runner, listener, gate, fd)
+            for fd, gate in zip((*own, *shared), gates, strict=True)
+        ]
         try:
-            await site.start()
+            for site in sites:
+                await site.start()
         except OSError as error:
             await runner.cleanup()
-            raise ListenerTaken(_taken(listener, error)) from error
-        self._open[name], self._ports[name] = (runner, site), site.port
-        log.info("Listening", extra={"listener": name, "address": site.name})
+            raise ListenerTaken(taken(listener, error)) from error
+        self._open[name], self._ports[name] = _Opened(runner, sites, gates), sites[0].port
+        log.info("Listening", extra={"listener": name, "address": sites[0].name})
+
+    async def drain(self) -> None:
+        """Part with the peers before the end, so that none of them runs into it.
+
+        From now on every answer says `Connection: close`. Connections are still taken for
+        `drain_seconds`, then no more; who is silent may bring one last request for
+        `linger_seconds`. The process's own internal address answers on.
+        """
+        parting = [
+            (site, gate)
+            for opened in self._open.values()
+            for site, gate in zip(opened.sites, opened.gates, strict=True)
+            if site.is_inherited or gate.listener != "internal"
+        ]
+        for _, gate in parting:
+            gate.draining = True
+        if parting:
+            await asyncio.sleep(self._settings.drain_seconds)
+        for site, _ in parting:
+            await site.stop()
+        if any(site.speaks_tls for site, _ in parting):
+            await asyncio.sleep(min(_HANDSHAKE_SECONDS, self._settings.linger_seconds))
+        deadline = time.monotonic() + self._settings.linger_seconds
+        while (  # noqa: ASYNC110 - the gates only count
+            time.monotonic() < deadline and not all(gate.empty for _, gate in parting)
+        ):
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def close(self, name: ListenerName) -> None:
         """Take no more connections, let requests in progress end, close the rest."""
         if opened := self._open.pop(name, None):
-            await opened[0].cleanup()
+            await opened.runner.cleanup()
 
 
 class ListenerTaken(Exception):  # noqa: N818 (what happened)
     """A listener's address cannot be used; the message says which setting to change."""
 
 
-def _taken(listener: Listener, error: OSError) -> str:
+def taken(listener: Listener, error: OSError) -> str:
+    """What to say of an address that cannot be listened on."""
     return (
         f"cannot listen on {listener.host}:{listener.port} ({error.strerror or error}): "
         f"set MUSTER_{listener.name.upper()}_PORT, or stop what listens there"

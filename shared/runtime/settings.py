@@ -74,6 +74,13 @@ class Settings(BaseModel):
     """`http://collector:4318`; None: no traces leave the process."""
     shutdown_seconds: float = Field(default=20.0, gt=0)
     """How long requests in progress may take after SIGTERM."""
+    drain_seconds: float = Field(default=0.0, ge=0)
+    """How long after SIGTERM, unready, it still takes connections: until a load balancer that asks
+    /readyz or follows the pod's end has turned away."""
+    linger_seconds: float = Field(default=5.0, ge=0)
+    """How long a silent kept-alive connection may then still bring its next, last request."""
+    listen_fds: dict[ListenerName, list[int]] = {}
+    """Listening sockets that the parent opened: set by `muster run --processes` alone."""
     schema_wait_seconds: float = Field(default=120.0, ge=0)
     """How long a starting service waits for the migration job to bring its schema."""
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import uvloop
 
 from shared.db.migrate import SchemaError, migrate
 from shared.events.registry import SERVICES
+from shared.runtime import logs
 from shared.runtime.boot import run_service
-from shared.runtime.service import ROLES
-from shared.runtime.settings import Settings, SettingsError
+from shared.runtime.listening import ListenerTaken
+from shared.runtime.service import ROLES, Role, Service
+from shared.runtime.settings import ListenerName, Settings, SettingsError
+from shared.runtime.supervisor import Supervisor
 from tools.cli import place, services
 from tools.cli.errors import CliError
 
@@ -22,6 +28,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("service", choices=SERVICES, **services.NAMED)
     parser.add_argument(
         "--role", action="append", choices=ROLES, help="repeatable; none: all three"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="N processes on the same addresses; probes and metrics of each from the internal "
+        "port + 1 on",
     )
     parser.set_defaults(run=run)
     add_migrate(commands)
@@ -38,11 +52,29 @@ def add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(arguments: argparse.Namespace) -> int:
     service = services.load(arguments.service)
     environ = place.environment_of(arguments.service)
+    roles: Sequence[Role] = arguments.role or ROLES
     try:
-        uvloop.run(run_service(service, arguments.role or ROLES, environ))
-    except SettingsError as error:
+        if arguments.processes > 1:
+            asyncio.run(_several(service, roles, environ, arguments.processes))
+        else:
+            uvloop.run(run_service(service, roles, environ))
+    except (SettingsError, ListenerTaken) as error:
         raise CliError(str(error)) from None
     return 0
+
+
+async def _several(
+    service: Service[Any], roles: Sequence[Role], environ: Mapping[str, str], processes: int
+) -> None:
+    settings = service.settings.load(environ, service.name)
+    logs.set_up(settings.log_level)
+    listeners: list[ListenerName] = ["internal"]
+    if "http" in roles:
+        held = {route.listener for route in service.routes}
+        listeners += [name for name in ("devices", "api") if name in held]
+    command = [sys.executable, "-m", "tools.cli", "run", service.name]
+    command += [word for role in roles for word in ("--role", role)]
+    await Supervisor(service.name, command, environ, settings, listeners, processes).run()
 
 
 def run_migrate(arguments: argparse.Namespace) -> int:
