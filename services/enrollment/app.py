@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,7 @@ from services.enrollment.quarantine import Quarantine
 from services.enrollment.refusals import Refusals
 from services.enrollment.revocations import Revocations
 from services.enrollment.settings import EnrollmentSettings
+from shared.bus.ending import ended
 from shared.runtime.jobs import Wake
 from shared.runtime.service import Context, Parts, Service
 
@@ -38,7 +40,10 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
     revocations = Revocations(pool, authorities, settings, clock)
     await revocations.sign_due()
     departures = Departures(pool, context.internal, clock)
-    async with _check_ins(context, refusals, departed) as check_ins:
+    async with (
+        _kept_fresh(authorities),
+        _check_ins(context, refusals, departed) as check_ins,
+    ):
         yield Parts(
             values={
                 devices.CHECK_INS: check_ins,
@@ -55,11 +60,19 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 settings,
                 departures,
                 revocations,
-                authorities,
                 Housekeeping(pool, settings, clock),
                 departed,
             ),
         )
+
+
+@asynccontextmanager
+async def _kept_fresh(authorities: Authorities) -> AsyncIterator[None]:
+    task = asyncio.create_task(authorities.keep_fresh(), name="authority")
+    try:
+        yield
+    finally:
+        await ended({task})
 
 
 @asynccontextmanager

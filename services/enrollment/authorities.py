@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,14 +19,19 @@ from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import authorities as store
 from services.enrollment.store.authorities import StoredAuthority
 from shared.bus import outbox
-from shared.db.pool import Pool, transaction
+from shared.db.pool import Pool, describe, transaction
 from shared.events.device_state import AuthorityPublished
 from shared.runtime.clock import Clock
 from shared.sealed import LocalCipher
 
+log = logging.getLogger(__name__)
+
 KIND = "device-identity"
 _RENEW_BEFORE = timedelta(days=30)
 _HELPERS = ("ra", "ocsp", "profile")
+_FRESH_SECONDS = 3_600.0
+# Strangers make us look: no more often than this.
+_LOOK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,13 +47,19 @@ class Authority:
 
 
 class Authorities:
-    """Holds the authority in memory; `refresh` makes what is missing or about to end."""
+    """Holds the authority in memory; `refresh` makes what is missing or about to end.
+
+    Every process has a copy of its own, and whichever looks first renews for all: the others follow
+    within the hour, and at once when a client shows them a helper that they do not know.
+    """
 
     def __init__(
         self, pool: Pool, cipher: LocalCipher, settings: EnrollmentSettings, clock: Clock
     ) -> None:
         self._pool, self._cipher, self._settings, self._clock = pool, cipher, settings, clock
         self._authority: Authority | None = None
+        self._names: set[str] = set()
+        self._looked_at = -_LOOK_SECONDS
 
     @property
     def current(self) -> Authority:
@@ -62,7 +75,27 @@ class Authorities:
             # Seconds of work: beside the event loop, and before any lock is held.
             made = await asyncio.to_thread(self._make, stored, missing)
             stored = await self._keep(stored, made)
-        self._authority = self._loaded(stored)
+        names = {one.name for one in stored}
+        if names != self._names:
+            self._authority, self._names = self._loaded(stored), names
+
+    async def keep_fresh(self) -> None:
+        """Refresh every hour in every process, whatever its roles, until cancelled."""
+        while True:
+            await asyncio.sleep(_FRESH_SECONDS)
+            try:
+                await self.refresh()
+            except Exception as error:  # noqa: BLE001 - what is known is good for weeks yet
+                log.warning("The authority is not refreshed", extra={"error": describe(error)})
+
+    async def look_again(self) -> bool:
+        """Whether another process has made helpers that were not known here until now."""
+        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return False
+        self._looked_at = time.monotonic()
+        before = self._names
+        await self.refresh()
+        return self._names != before
 
     def _missing(self, stored: Sequence[StoredAuthority]) -> list[str]:
         """The roles that nobody holds, or whose holder ends within a month; the CA first."""

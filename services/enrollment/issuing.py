@@ -61,7 +61,7 @@ class Issuing:
         message = scep.read_message(data, allow_sha1=self._settings.allow_sha1)
         ra = self._authorities.current.ras[0]
         try:
-            request, ra = self._open(message)
+            request, ra = await self._opened(message)
             key = leaf.check_request(request.csr)
             if request.renews:
                 issued = await self._renew(request.renews, key)
@@ -73,6 +73,15 @@ class Issuing:
             return scep.failure(message, ra)
         metrics.SCEP_REQUESTS.labels(message.kind[:2], "granted").inc()
         return scep.success(message, request, x509.load_der_x509_certificate(issued), ra)
+
+    async def _opened(self, message: Message) -> tuple[Request, KeyPair]:
+        """Open a request, also one for an RA that another process has told the client of."""
+        try:
+            return self._open(message)
+        except ScepRefusal:
+            if not await self._authorities.look_again():
+                raise
+        return self._open(message)
 
     def _open(self, message: Message) -> tuple[Request, KeyPair]:
         """Decrypt with the RA it was meant for: around a change of RA there are two."""

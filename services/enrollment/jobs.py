@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from services.enrollment.authorities import Authorities
 from services.enrollment.housekeeping import Housekeeping
 from services.enrollment.leaving import Departures
 from services.enrollment.revocations import Revocations
@@ -16,13 +15,11 @@ def jobs(
     settings: EnrollmentSettings,
     departures: Departures,
     revocations: Revocations,
-    authorities: Authorities,
     housekeeping: Housekeeping,
     departed: Wake,
 ) -> list[Job]:
     return [
         Job("fences", settings.fence_every, departures.confirm_due, wake=departed),
         Job("crl", settings.crl_check, revocations.sign_due),
-        Job("authority", _HOUR, authorities.refresh, single=False),
         Job("forget", _HOUR, housekeeping.forget),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.enrollment.authorities import Authorities
 from services.enrollment.settings import EnrollmentSettings
@@ -13,7 +14,9 @@ from shared.db.pool import open_pool
 from shared.events.device_state import AuthorityPublished
 from shared.runtime.clock import FixedClock
 from shared.sealed import LocalCipher, ensure_service_keys
+from tests.enrollment.conftest import PKI_OPERATION, House, payload_of
 from tools.embedded.testing import MakeDatabase
+from tools.simulator.wire import scep
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -68,3 +71,37 @@ async def test_helpers_are_renewed_before_they_end(
         assert third.ras[1].certificate == first.ras[0].certificate
     finally:
         await pool.close()
+
+
+async def test_a_process_follows_what_another_renewed(house: House, tmp_path: Path) -> None:
+    """A client asks one process for its RA and sends the request for it to another."""
+    context = house.service.context
+    later = FixedClock(house.clock.now() + timedelta(days=3 * 365 - 10))
+    other = Authorities(context.pool, cipher_in(tmp_path), EnrollmentSettings(), later)
+    await other.refresh()
+    assert len(other.current.ras) == 2
+    document = await house.profile(await house.credential())
+    content = payload_of(document, "com.apple.security.scep")["PayloadContent"]
+    path = urlsplit(content["URL"]).path
+    key, name = house.new_key(), scep.subject_name([[["CN", "whatever"]]])
+    sent = scep.request(
+        scep.certificate_request(key, name, content["Challenge"]),
+        key,
+        scep.self_signed(key, name),
+        other.current.ras[0].certificate,
+    )
+    answer = await house.service.send("devices", "POST", path + PKI_OPERATION, sent.message)
+    shown = other.current
+    certificates = [shown.ras[0].certificate, shown.ca.certificate]
+    assert len(scep.open_reply(answer.body, sent, certificates).certificates) == 1
+
+
+async def test_rubbish_makes_nobody_look_more_often(house: House, tmp_path: Path) -> None:
+    context = house.service.context
+    authorities = Authorities(
+        context.pool, cipher_in(tmp_path), EnrollmentSettings(), context.clock
+    )
+    await authorities.refresh()
+    assert not await authorities.look_again()
+    await house.query("DELETE FROM authority WHERE role = 'profile'")
+    assert not await authorities.look_again()
