@@ -1,4 +1,8 @@
-"""Calls from one service to another: few, listed in architecture §1, on the internal listener."""
+"""Calls from one service to another: few, listed in architecture §1, on the internal listener.
+
+Every internal route can be called again with the same effect: a call whose connection breaks off,
+because the process behind it was replaced, is made once more, to whichever answers then.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +46,12 @@ class InternalClient:
         headers = {"Authorization": f"Bearer {self._signer.internal(service)}"}
         if correlation := correlation_id.get():
             headers["X-Correlation-Id"] = correlation
+        url = base.rstrip("/") + path
         try:
-            return await self._send(service, method, base.rstrip("/") + path, body, headers)
+            try:
+                return await self._send(service, method, url, body, headers)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                return await self._send(service, method, url, body, headers)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise InternalCallFailed(service, None, f"no answer ({type(error).__name__})") from None
 

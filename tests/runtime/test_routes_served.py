@@ -278,6 +278,35 @@ async def test_an_internal_call_carries_the_correlation(service: Trial, tmp_path
         await client.close()
 
 
+async def test_an_internal_call_meets_a_process_that_was_just_replaced(tmp_path: Path) -> None:
+    """A kept-alive connection that breaks off is no failure: the next process is asked."""
+    ensure_service_keys(tmp_path, "enrollment")
+    kid, key = token_key(tmp_path / "enrollment")
+    met = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal met
+        met += 1
+        for turn in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if met == 1 and turn == 1:
+                break
+            await reader.readexactly(2 if b"Content-Length: 2" in head else 0)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    client = InternalClient({"configuration": url}, Signer("enrollment", key, kid, SystemClock()))
+    try:
+        for _ in range(2):
+            assert await client.call("configuration", "POST", "/internal/v1/x", {}) == {}
+        assert met == 2
+    finally:
+        await client.close()
+        server.close()
+
+
 async def test_a_trace_goes_on_through_a_request_into_its_events(service: Trial) -> None:
     exporter = InMemorySpanExporter()
     traces.use("test", SimpleSpanProcessor(exporter))
