@@ -34,6 +34,8 @@ same items after a rollback. A result that is an exception is raised to that cal
 Lock = Callable[[Connection, Sequence[Any]], Awaitable[None]]
 """Takes the batch's keys, locks their rows in an order that every transaction keeps."""
 
+_CROWD = 32
+"""Keys that wait: below it one lane serves best."""
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
 
@@ -122,7 +124,9 @@ class Batcher(Generic[Item, Result]):
         self._waiting_gauge.set(self._waiting)
 
     def _start_worker(self) -> None:
-        if self._ready and len(self._workers) < self._parallel:
+        """Open a lane: the first for anybody, each further one for a crowd."""
+        lanes = len(self._workers)
+        if lanes < self._parallel and len(self._ready) > lanes * _CROWD:
             # A context of its own: a batch belongs to all of its callers, not to the first one.
             task = asyncio.create_task(self._work(), context=contextvars.Context())
             self._workers.add(task)
@@ -134,6 +138,8 @@ class Batcher(Generic[Item, Result]):
                     await self._write(batch)
                 finally:
                     self._release(batch)
+                if len(self._workers) > 1 and len(self._ready) <= _CROWD:
+                    return  # the others manage
         finally:
             # Here, not in a callback: a caller that was just answered may put again before the
             # callbacks run, and must not count on a worker that has stopped looking.
