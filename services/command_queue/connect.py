@@ -23,6 +23,7 @@ from services.command_queue.presence import Presence
 from services.command_queue.store import speakers
 from services.command_queue.store.speakers import Speaker
 from shared.apple import cms, identifiers, plist
+from shared.bus.tracing import current_traceparent
 from shared.db.pool import Pool, transaction
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
@@ -159,7 +160,13 @@ class Connect:
     ) -> bytes:
         if answer.idle and not may_have_work:
             return _answered("nothing to do")
-        turn = Turn(speaker.device_id, speaker.enrollment_id, channel_id, answer)
+        turn = Turn(
+            speaker.device_id,
+            speaker.enrollment_id,
+            channel_id,
+            answer,
+            traceparent=current_traceparent(),
+        )
         document = await self._delivery.take(turn)
         metrics.POLLS.labels("handed out" if document else "nothing to do").inc()
         return document

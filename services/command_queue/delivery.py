@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from services.command_queue import metrics, settling
+from services.command_queue import metrics, settling, trails
 from services.command_queue.apple import wire
 from services.command_queue.apple.answers import NOT_NOW, Answer
 from services.command_queue.settings import CommandQueueSettings
@@ -24,7 +24,7 @@ from services.command_queue.store import outcomes, pending
 from services.command_queue.store.outcomes import End, Settled
 from services.command_queue.store.pending import Claimed
 from shared.apple import plist
-from shared.bus import outbox
+from shared.bus import outbox, tracing
 from shared.db.batcher import Batcher
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, is_data_error
@@ -61,6 +61,7 @@ class Turn:
     channel_id: UUID | None
     answer: Answer | None = None
     spoilt: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class _Work:
     """One batch in progress."""
 
     now: datetime
+    began_at: int = field(default_factory=tracing.now)
     events: list[Event] = field(default_factory=list)
     given: dict[UUID, bytes] = field(default_factory=dict)
 
@@ -167,6 +169,7 @@ class Delivery:
                 told[key] = Told(answer.errors, answer.values, text)
                 ends.append(self._end(turn.channel_id, answer.command_id, answer, text))
         settled = await outcomes.settle(tx, ends, work.now, out_of=OUT)
+        settled = trails.answered(settled, turns, work.began_at)
         work.events += settling.tell(settled, work.now, told=told)
         profiles = [
             (one.profile_identifier, one.command_id)
@@ -212,6 +215,7 @@ class Delivery:
             if not wanted:
                 return
             claimed = await pending.claim(tx, wanted, work.now)
+            trails.handed_out(claimed.values(), turns, work.began_at)
             failed = [end for one in claimed.values() if (end := self._give(one, work))]
             if not failed:
                 return

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from services.command_queue import catalogue, limits, metrics
+from services.command_queue import catalogue, limits, metrics, trails
 from services.command_queue.apple import wire
 from services.command_queue.catalogue import Order
 from services.command_queue.errors import CommandRefused, KeyTaken
@@ -218,7 +218,9 @@ class Requests:
             created_at=now,
             expires_at=now + ask.expires_in,
             correlation_id=cause.correlation_id if cause else correlation_id.get(),
-            traceparent=cause.traceparent if cause else current_traceparent(),
+            traceparent=trails.kept(
+                cause.traceparent if cause else current_traceparent(), one.count
+            ),
         )
 
     def _result(self, one: _Prepared, known: commands.Known) -> Accepted | CommandRefused:

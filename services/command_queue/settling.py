@@ -137,6 +137,7 @@ def _finished(one: Settled, answer: Told, now: datetime, parts: int) -> CommandF
         deliveries=one.deliveries,
         actor=one.actor,
         queued_at=one.queued_at,
+        handed_out_at=one.sent_at,
         finished_at=now,
         queue_empty=not one.busy,
     )

@@ -15,6 +15,13 @@ QUEUED_TO_PUSH_SECONDS = Histogram(
     "From work waiting to the first push for it.",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
+PUSH_TO_CHECKIN_SECONDS = Histogram(
+    "muster_push_notifier_push_to_checkin_seconds",
+    "From the last push until the device came for the command it was pushed for; `push` is "
+    "`repeated` where earlier pushes for it had not brought the device",
+    ["push"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 86400),
+)
 TOKENS_DEAD = Counter("muster_push_notifier_tokens_dead_total", "Push tokens declared dead.")
 CIRCUITS_OPEN = Gauge(
     "muster_push_notifier_circuits_open", "Topics whose certificate the vendor refuses."

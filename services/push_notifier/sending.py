@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+from opentelemetry.trace import SpanKind
+
 from services.push_notifier import metrics
 from services.push_notifier.answers import Answer, Decision, Fate, decide
 from services.push_notifier.certificates import Certificates, NoCertificate
@@ -18,7 +20,7 @@ from services.push_notifier.settings import PushSettings
 from services.push_notifier.store import attempts, channels
 from services.push_notifier.store.attempts import Attempt
 from services.push_notifier.store.channels import Due, Settled
-from shared.bus import outbox
+from shared.bus import outbox, tracing
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import Event, uuid7
@@ -41,6 +43,7 @@ class Pushed:
     sent_at: datetime
     answer: Answer
     decision: Decision
+    traceparent: str | None
 
 
 class Sender:
@@ -73,11 +76,15 @@ class Sender:
 
     async def _push(self, due: Due) -> Pushed:
         push_id, sent_at = uuid4(), self._clock.now()
-        with metrics.PUSH_SECONDS.time():
+        with (
+            metrics.PUSH_SECONDS.time(),
+            tracing.continued("push_notifier", "push", due.traceparent, kind=SpanKind.CLIENT),
+        ):
             answer = await self._send(due, str(push_id))
+            traceparent = tracing.current_traceparent() or due.traceparent
         decision = decide(answer, attempts=due.attempts, token_since=due.push_updated_at)
         _count(due, answer, decision, sent_at)
-        return Pushed(due, push_id, sent_at, answer, decision)
+        return Pushed(due, push_id, sent_at, answer, decision, traceparent)
 
     async def _send(self, due: Due, push_id: str) -> Answer:
         try:
@@ -107,7 +114,7 @@ class Sender:
         if healthy:
             await attempts.close_circuits(tx, sorted(healthy))
         metrics.CIRCUITS_OPEN.set(await attempts.count_circuits(tx, now))
-        await outbox.emit(tx, [_event(push) for push in pushed])
+        await outbox.emit(tx, [_event(push).along(None, push.traceparent) for push in pushed])
         failed = [push for push in pushed if push.decision.fate is not Fate.WOKEN]
         if failed:
             why = Counter(f"{push.answer.status} {push.answer.reason}" for push in failed)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from services.push_notifier import metrics
 from services.push_notifier.store import channels
+from services.push_notifier.store.channels import Woken
+from shared.bus import tracing
 from shared.db.pool import Connection
 from shared.events.commands import CommandDeferred, CommandFinished, CommandQueued, TargetState
 
@@ -13,7 +16,12 @@ _BY_DEVICE = frozenset({TargetState.ACKNOWLEDGED, TargetState.FAILED, TargetStat
 
 
 async def work_waits(tx: Connection, queued: Sequence[CommandQueued]) -> None:
-    await channels.work_waits(tx, [(q.channel_id, q.device_id) for q in queued if q.channel_id])
+    waiting = [
+        (q.channel_id, q.device_id, tracing.recorded(q.meta.traceparent))
+        for q in queued
+        if q.channel_id
+    ]
+    await channels.work_waits(tx, waiting)
 
 
 async def deferred(tx: Connection, refusals: Sequence[CommandDeferred], *, wait: timedelta) -> None:
@@ -30,4 +38,21 @@ async def finished(tx: Connection, outcomes: Sequence[CommandFinished], *, wait:
         if o.channel_id
     ]
     if news:
-        await channels.answered(tx, news, wait)
+        before = await channels.answered(tx, news, wait)
+        for outcome in outcomes:
+            _measure(outcome, before.get(outcome.channel_id) if outcome.channel_id else None)
+
+
+def _measure(outcome: CommandFinished, woken: Woken | None) -> None:
+    """Observe how long after the push the device came for this command.
+
+    The first answer after a push counts, of a command handed out once: only then is `handed_out_at`
+    the moment the device came. Who came without being pushed, or before the push, is left out.
+    """
+    at = outcome.handed_out_at
+    if at is None or outcome.deliveries != 1 or woken is None or not woken.attempts:
+        return
+    pushed = woken.last_push_at
+    if pushed is not None and outcome.queued_at <= pushed <= at:
+        which = "first" if woken.attempts == 1 else "repeated"
+        metrics.PUSH_TO_CHECKIN_SECONDS.labels(which).observe((at - pushed).total_seconds())

@@ -117,7 +117,9 @@ class Handling:
             begun = time.monotonic()
             with (
                 correlated(only),
-                tracing.processing(source.topic, source.partition, self._group, events),
+                tracing.processing(
+                    self._service, source.topic, source.partition, self._group, events
+                ),
             ):
                 await apply(self._pool, self._service, self._handlers, events)
             seconds = time.monotonic() - begun

@@ -121,7 +121,7 @@ def _row(event: Event) -> Sequence[Any]:
         event_id,
         correlation or correlation_id.get() or str(event_id),
         str(cause.event_id) if cause else None,
-        traceparent or current_traceparent() or (cause.traceparent if cause else None),
+        traceparent or (cause.traceparent if cause else None) or current_traceparent(),
     )
 
 

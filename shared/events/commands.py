@@ -122,6 +122,8 @@ class CommandFinished(DeviceCommandEvent):
     """How often the device was handed this command; above 1 is a repeat."""
     actor: Short | None = None
     queued_at: AwareDatetime
+    handed_out_at: AwareDatetime | None = None
+    """When the device was last handed this command; None: never, or not told."""
     finished_at: AwareDatetime
     queue_empty: bool = True
     """False: the channel still has work to be woken for."""

@@ -60,7 +60,7 @@ async def run_all(
     stop = stop or _stop_on_signals()
     settings = services[0].settings.load(environ, services[0].name)
     logs.set_up(settings.log_level, log_to)
-    traces.set_up(services[0].name if len(services) == 1 else "all", settings.otlp_endpoint)
+    traces.set_up(settings.otlp_endpoint, share=settings.trace_share)
     try:
         async with serving(services, environ, roles=roles) as process:
             if started is not None:

@@ -44,8 +44,9 @@ class Endpoint:
         correlation = self._correlate(request)
         self._in_progress.inc()
         try:
-            with traces.server_span(self._route, request.headers):
+            with traces.server_span(self._service, self._route, request.headers) as span:
                 response = await self._answer(request, correlation)
+                traces.answered(span, response.status)
         finally:
             self._in_progress.dec()
         if self._route.listener != "devices":

@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 
 from shared.bus.context import correlation_id
+from shared.bus.tracing import current_traceparent
 from shared.runtime.tokens import Signer
 
 TIMEOUT = aiohttp.ClientTimeout(total=10, connect=3)
@@ -46,6 +47,8 @@ class InternalClient:
         headers = {"Authorization": f"Bearer {self._signer.internal(service)}"}
         if correlation := correlation_id.get():
             headers["X-Correlation-Id"] = correlation
+        if traceparent := current_traceparent():
+            headers["traceparent"] = traceparent
         url = base.rstrip("/") + path
         try:
             try:

@@ -72,6 +72,8 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str | None = None
     """`http://collector:4318`; None: no traces leave the process."""
+    trace_share: float = Field(default=0.05, ge=0, le=1)
+    """Which share of traces is recorded, decided where a trace begins; 1 records all."""
     shutdown_seconds: float = Field(default=20.0, gt=0)
     """How long requests in progress may take after SIGTERM."""
     drain_seconds: float = Field(default=0.0, ge=0)

@@ -1,70 +1,118 @@
 """OpenTelemetry, only when a collector is configured: without one no span is made.
 
-`traceparent` goes on through the outbox (shared.bus writes it beside each event), so that a trace
-crosses Kafka.
+Spans are made by `shared.bus.tracing`; here they get a sampler, a way out and each service's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+import functools
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from http import HTTPStatus
+from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import SpanKind, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode, Tracer
 
+from shared.bus import tracing
 from shared.runtime.routes import Route
 
-_PROPAGATOR = TraceContextTextMapPropagator()
-_NO_SPAN = nullcontext()
-_tracer: trace.Tracer | None = None
-_provider: TracerProvider | None = None
+_EXPORT_SECONDS = 5.0
+"""A collector that is away may hold up the end of a process for so long, no longer."""
+_processor: SpanProcessor | None = None
 
 
-def set_up(name: str, endpoint: str | None, *, share: float = 0.05) -> None:
-    """Send a share of traces to `endpoint`; None leaves tracing off."""
+def set_up(endpoint: str | None, *, share: float) -> None:
+    """Send a share of traces to `endpoint` by OTLP/HTTP; None leaves tracing off."""
     if endpoint is not None:
-        exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")
-        use(name, BatchSpanProcessor(exporter), share)
+        url = endpoint.rstrip("/") + "/v1/traces"
+        exporter = OTLPSpanExporter(endpoint=url, timeout=_EXPORT_SECONDS)
+        use(BatchSpanProcessor(exporter), share)
 
 
-def use(name: str, processor: SpanProcessor, share: float = 1.0) -> None:
-    """Trace into `processor`, the whole process: shared.bus asks for the global tracer."""
-    global _tracer, _provider  # noqa: PLW0603 (a process has one tracer)
-    resource = Resource.create({"service.name": f"muster-{name}"})
-    _provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(share)))
-    _provider.add_span_processor(processor)
-    trace.set_tracer_provider(_provider)
-    _tracer = _provider.get_tracer("muster")
+def use(processor: SpanProcessor, share: float = 1.0) -> None:
+    """Trace into `processor`, the whole process; each service under its own name."""
+    global _processor  # noqa: PLW0603 (a process has one way out)
+    _processor = processor
+    sampler = ParentBased(BatchOrShare(share))
+
+    @functools.cache
+    def tracer_of(service: str) -> Tracer:
+        resource = Resource.create({"service.name": f"muster-{service}"})
+        provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
+        provider.add_span_processor(processor)
+        return provider.get_tracer("muster")
+
+    tracing.switch(tracer_of)
 
 
 def shut_down() -> None:
     """Send what waits and turn tracing off."""
-    global _tracer, _provider  # noqa: PLW0603 (a process has one tracer)
-    if _provider is not None:
-        _provider.shutdown()
-    _tracer = _provider = None
+    global _processor  # noqa: PLW0603 (a process has one way out)
+    tracing.switch(None)
+    if _processor is not None:
+        _processor.shutdown()
+    _processor = None
 
 
-def server_span(route: Route, headers: Mapping[str, str]) -> AbstractContextManager[object]:
+class BatchOrShare(Sampler):
+    """How a span without a parent is judged: a batch is kept when a trace that it serves is."""
+
+    def __init__(self, share: float) -> None:
+        self._share = TraceIdRatioBased(share)
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Any = None,
+        links: Sequence[Link] | None = None,
+        trace_state: trace.TraceState | None = None,
+    ) -> SamplingResult:
+        judge: Sampler = self._share
+        if links:
+            kept = any(link.context.trace_flags.sampled for link in links)
+            judge = ALWAYS_ON if kept else ALWAYS_OFF
+        return judge.should_sample(
+            parent_context, trace_id, name, kind, attributes, links, trace_state
+        )
+
+    def get_description(self) -> str:
+        return f"BatchOrShare{{{self._share.rate}}}"
+
+
+def server_span(
+    service: str, route: Route, headers: Mapping[str, str]
+) -> AbstractContextManager[Span | None]:
     """The span of one request; a device's own `traceparent` is not believed."""
-    if _tracer is None:
-        return _NO_SPAN
-    parent = None if route.listener == "devices" else _PROPAGATOR.extract(headers)
+    if not tracing.is_on():
+        return tracing.NOTHING
     attributes = {"http.request.method": route.method, "http.route": route.path}
-    return _tracer.start_as_current_span(
-        f"{route.method} {route.path}", parent, SpanKind.SERVER, attributes
-    )
+    believed = None if route.listener == "devices" else headers
+    return tracing.request(service, f"{route.method} {route.path}", believed, attributes)
 
 
-def failed() -> None:
-    """Mark the current span: the collector keeps every trace with an error."""
-    trace.get_current_span().set_status(StatusCode.ERROR)
+def answered(span: Span | None, status: int) -> None:
+    """Tell a request's span how it ended."""
+    if span is not None:
+        span.set_attribute("http.response.status_code", status)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            span.set_status(StatusCode.ERROR)
 
 
 def current_ids() -> dict[str, str]:

@@ -309,7 +309,7 @@ async def test_an_internal_call_meets_a_process_that_was_just_replaced(tmp_path:
 
 async def test_a_trace_goes_on_through_a_request_into_its_events(service: Trial) -> None:
     exporter = InMemorySpanExporter()
-    traces.use("test", SimpleSpanProcessor(exporter))
+    traces.use(SimpleSpanProcessor(exporter))
     try:
         parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         answer = await service.call("GET", f"{_API}/traced", headers={"traceparent": parent})

@@ -136,7 +136,7 @@ class Supervisor:
             log_to = stack.enter_context(_log_file(home).open("a", encoding="utf-8"))
             settings = Settings.load(environ)
             logs.set_up(settings.log_level, log_to)
-            traces.set_up("all", settings.otlp_endpoint)
+            traces.set_up(settings.otlp_endpoint, share=settings.trace_share)
             stack.callback(traces.shut_down)
             with self._progress.step("services"):
                 process = await stack.enter_async_context(serving(loaded, environ))

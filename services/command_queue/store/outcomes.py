@@ -24,7 +24,7 @@ WITH told AS (
       AND p.state = ANY($9::text[])
     RETURNING p.channel_id, p.command_id, p.device_id, p.enrollment_id, p.generation,
               told.state, told.reason, told.errors, told.answer, told.answer_bytes, told.secrets,
-              p.deliveries, p.deferrals, p.queued_at
+              p.deliveries, p.deferrals, p.queued_at, p.sent_at
 ), kept AS (
     INSERT INTO outcome (
         channel_id, command_id, device_id, enrollment_id, generation, state, reason, errors,
@@ -36,7 +36,7 @@ WITH told AS (
     FROM gone
 )
 SELECT gone.channel_id, gone.command_id, gone.device_id, gone.enrollment_id, gone.generation,
-       gone.state, gone.reason, gone.deliveries, gone.queued_at,
+       gone.state, gone.reason, gone.deliveries, gone.queued_at, gone.sent_at,
        c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
        c.traceparent, coalesce(rest.busy, false) AS busy, coalesce(rest.deferred, false) AS deferred
 FROM gone JOIN command AS c ON c.command_id = gone.command_id
@@ -71,7 +71,7 @@ WITH filed AS (
               deliveries, queued_at
 )
 SELECT filed.*, c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
-       c.traceparent, false AS busy, false AS deferred
+       c.traceparent, NULL::timestamptz AS sent_at, false AS busy, false AS deferred
 FROM filed JOIN command AS c ON c.command_id = filed.command_id
 """
 
@@ -136,6 +136,7 @@ class Settled:
     reason: str | None
     deliveries: int
     queued_at: datetime
+    sent_at: datetime | None
     kind: str
     request_type: str
     section: str | None

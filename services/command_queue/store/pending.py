@@ -52,7 +52,8 @@ FROM next JOIN command AS c ON c.command_id = next.command_id
 WHERE p.channel_id = next.channel_id AND p.command_id = next.command_id
   AND p.state IN ('queued', 'sent', 'deferred')
 RETURNING p.channel_id, p.command_id, p.device_id, p.deliveries, c.kind, c.request_type,
-          c.command_class, c.secret, coalesce(p.body, c.body) AS body, next.unlock_token
+          c.command_class, c.secret, coalesce(p.body, c.body) AS body, next.unlock_token,
+          c.traceparent
 """
 
 # The same NotNow twice (a retry, a replay) changes nothing: the row is deferred already.
@@ -153,6 +154,7 @@ class Claimed:
     secret: bool
     body: bytes
     unlock_token: str | None
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ RETURNING device.device_id
 """
 
 CLOSE_OTHERS = """
-UPDATE channel SET open = false, next_push_at = NULL, waiting_since = NULL
+UPDATE channel SET open = false, next_push_at = NULL, waiting_since = NULL, traceparent = NULL
 WHERE device_id = ANY($1::uuid[]) AND open AND channel_id <> ALL($2::uuid[])
 """
 
@@ -37,13 +37,14 @@ ON CONFLICT (channel_id) DO UPDATE SET
 """
 
 WORK_WAITS = """
-INSERT INTO channel (channel_id, device_id, waiting_since, next_push_at)
-SELECT channel_id, device_id, now(), now()
-FROM unnest($1::uuid[], $2::uuid[]) AS work (channel_id, device_id)
+INSERT INTO channel (channel_id, device_id, waiting_since, next_push_at, traceparent)
+SELECT channel_id, device_id, now(), now(), traceparent
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS work (channel_id, device_id, traceparent)
 ON CONFLICT (channel_id) DO UPDATE SET
     waiting_since = coalesce(channel.waiting_since, excluded.waiting_since),
     next_push_at = CASE WHEN channel.waiting_since IS NULL THEN excluded.next_push_at
-                        ELSE coalesce(channel.next_push_at, excluded.next_push_at) END
+                        ELSE coalesce(channel.next_push_at, excluded.next_push_at) END,
+    traceparent = coalesce(channel.traceparent, excluded.traceparent)
 """
 
 NOT_NOW = """
@@ -52,15 +53,20 @@ UPDATE channel SET waiting_since = coalesce(waiting_since, now()),
 WHERE channel_id = ANY($1::uuid[])
 """
 
+# `before` is for what is measured only: a claim beside this may have moved the row on.
 ANSWERED = """
 UPDATE channel SET
-    attempts = CASE WHEN news.answered THEN 0 ELSE attempts END,
-    waiting_since = CASE WHEN news.queue_empty THEN NULL ELSE waiting_since END,
+    attempts = CASE WHEN news.answered THEN 0 ELSE channel.attempts END,
+    waiting_since = CASE WHEN news.queue_empty THEN NULL ELSE channel.waiting_since END,
     next_push_at = CASE WHEN news.queue_empty THEN NULL
-                        WHEN news.answered AND waiting_since IS NOT NULL THEN now() + $4::interval
-                        ELSE next_push_at END
+                        WHEN news.answered AND channel.waiting_since IS NOT NULL
+                        THEN now() + $4::interval
+                        ELSE channel.next_push_at END,
+    traceparent = CASE WHEN news.queue_empty THEN NULL ELSE channel.traceparent END
 FROM unnest($1::uuid[], $2::bool[], $3::bool[]) AS news (channel_id, answered, queue_empty)
+JOIN channel AS before USING (channel_id)
 WHERE channel.channel_id = news.channel_id
+RETURNING channel.channel_id, before.attempts, before.last_push_at
 """
 
 WAKE_DEVICE = """
@@ -77,7 +83,7 @@ WHERE channel_id IN (
       AND NOT EXISTS (SELECT FROM circuit WHERE circuit.topic = channel.topic AND open_until > $1)
     ORDER BY next_push_at LIMIT $3
     FOR UPDATE OF channel SKIP LOCKED)
-RETURNING channel_id, device_id, topic, push, push_updated_at, waiting_since, attempts
+RETURNING channel_id, device_id, topic, push, push_updated_at, waiting_since, attempts, traceparent
 """
 
 SETTLE = """
@@ -124,6 +130,16 @@ class Due:
     push_updated_at: datetime | None
     waiting_since: datetime | None
     attempts: int
+    traceparent: str | None
+
+
+@dataclass(frozen=True)
+class Woken:
+    """A channel as it was when the device spoke: pushes since it last did, and the last of them."""
+
+    channel_id: UUID
+    attempts: int
+    last_push_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -157,9 +173,9 @@ async def replace(tx: Connection, devices: Sequence[UUID], channels: Sequence[Pu
     )
 
 
-async def work_waits(tx: Connection, channels: Sequence[tuple[UUID, UUID]]) -> None:
-    """(channel, device) pairs: due now, unless a push for earlier work is still unanswered."""
-    await tx.execute(WORK_WAITS, [c for c, _ in channels], [d for _, d in channels])
+async def work_waits(tx: Connection, channels: Sequence[tuple[UUID, UUID, str | None]]) -> None:
+    """(channel, device, trace): due now, unless a push for earlier work is still unanswered."""
+    await tx.execute(WORK_WAITS, *([one[n] for one in channels] for n in range(3)))
 
 
 async def not_now(tx: Connection, channels: Sequence[UUID], wait: timedelta) -> None:
@@ -168,11 +184,15 @@ async def not_now(tx: Connection, channels: Sequence[UUID], wait: timedelta) -> 
 
 async def answered(
     tx: Connection, news: Sequence[tuple[UUID, bool, bool]], wait: timedelta
-) -> None:
-    """(channel, the device itself spoke, its queue is empty): stop or restart the schedule."""
-    await tx.execute(
+) -> dict[UUID, Woken]:
+    """(channel, the device itself spoke, its queue is empty): stop or restart the schedule.
+
+    Returns the channels as they were before.
+    """
+    rows = await tx.fetch(
         ANSWERED, [n[0] for n in news], [n[1] for n in news], [n[2] for n in news], wait
     )
+    return {row["channel_id"]: Woken(**row) for row in rows}
 
 
 async def wake_device(tx: Connection, device_id: UUID) -> int:
