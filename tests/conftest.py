@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.collector import Collector, collecting
 from tools.embedded import testing
 from tools.embedded.cluster import Cluster
 from tools.embedded.home import Home
@@ -104,10 +105,23 @@ async def secure_kafka(muster_home: Home) -> AsyncIterator[testing.SecureKafka]:
 
 
 @pytest.fixture(scope="session")
-async def cluster(muster_home: Home) -> AsyncIterator[Cluster]:
+async def collector() -> AsyncIterator[Collector]:
+    """Where the cluster sends traces; only those are recorded whose request asks for it."""
+    async with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def cluster(muster_home: Home, collector: Collector) -> AsyncIterator[Cluster]:
     """All of Muster as on Kubernetes: each service a process, on servers as `make up` runs them."""
     home = Home.at(muster_home.root / "cluster", cache=muster_home.cache)
-    async with Cluster(home, settings={"MUSTER_LOG_LEVEL": "WARNING"}) as running:
+    settings = {
+        "MUSTER_LOG_LEVEL": "WARNING",
+        "MUSTER_OTLP_ENDPOINT": collector.endpoint,
+        "MUSTER_TRACE_SHARE": "0",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
+    async with Cluster(home, settings=settings) as running:
         yield running
 
 

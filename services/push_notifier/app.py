@@ -28,7 +28,7 @@ async def build(context: Context[PushSettings]) -> AsyncIterator[Parts]:
                 api.CERTIFICATES: certificates,
                 api.HISTORY: History(pool, clock, due),
             },
-            handlers=handlers(settings),
+            handlers=handlers(settings, due),
             jobs=jobs(settings, pool, clock, certificates, sender, due),
         )
     finally:

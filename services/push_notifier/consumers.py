@@ -10,14 +10,15 @@ from services.push_notifier.settings import PushSettings
 from shared.bus.handlers import Handlers
 from shared.events.commands import CommandDeferred, CommandFinished, CommandQueued
 from shared.events.device_state import DeviceState
+from shared.runtime.jobs import Wake
 
 
-def handlers(settings: PushSettings) -> Handlers:
+def handlers(settings: PushSettings, sender: Wake) -> Handlers:
     first = timedelta(seconds=settings.repush_after[0])
     not_now = timedelta(seconds=settings.not_now_wait)
     return {
         DeviceState: devices.apply,
-        CommandQueued: waking.work_waits,
+        CommandQueued: partial(waking.work_waits, sender=sender),
         CommandDeferred: partial(waking.deferred, wait=not_now),
         CommandFinished: partial(waking.finished, wait=first),
     }

@@ -9,19 +9,21 @@ from services.push_notifier import metrics
 from services.push_notifier.store import channels
 from services.push_notifier.store.channels import Woken
 from shared.bus import tracing
-from shared.db.pool import Connection
+from shared.db.pool import Connection, after_commit
 from shared.events.commands import CommandDeferred, CommandFinished, CommandQueued, TargetState
+from shared.runtime.jobs import Wake
 
 _BY_DEVICE = frozenset({TargetState.ACKNOWLEDGED, TargetState.FAILED, TargetState.VERIFIED})
 
 
-async def work_waits(tx: Connection, queued: Sequence[CommandQueued]) -> None:
+async def work_waits(tx: Connection, queued: Sequence[CommandQueued], *, sender: Wake) -> None:
     waiting = [
         (q.channel_id, q.device_id, tracing.recorded(q.meta.traceparent))
         for q in queued
         if q.channel_id
     ]
     await channels.work_waits(tx, waiting)
+    after_commit(tx, sender.set)
 
 
 async def deferred(tx: Connection, refusals: Sequence[CommandDeferred], *, wait: timedelta) -> None:

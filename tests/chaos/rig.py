@@ -180,6 +180,7 @@ class Travelled:
     key: str
     sequence: int
     body: bytes
+    traceparent: str
 
 
 async def read_topic(cluster: Cluster, topic: str) -> list[Travelled]:
@@ -219,6 +220,7 @@ def _record(record: Any) -> Travelled:
         (record.key or b"").decode(),
         int(headers["ce_sequence"]),
         record.value or b"",
+        headers.get("traceparent", ""),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from shared.events.device_state import ChannelState, DeviceState, EnrollmentStat
 from shared.events.devices import Ownership, Platform
 from shared.events.pushes import PushCertificateChanged, PushFailed, PushSent
 from shared.runtime.clock import FixedClock
+from shared.runtime.jobs import Wake
 from shared.runtime.problems import Problem
 from shared.sealed import Keyring, LocalCipher, PublicKeys, ensure_service_keys
 from tools.embedded.apns import ApnsStandIn, Rule
@@ -46,10 +47,11 @@ class Road:
     portal: StandInPortal
     public: PublicKeys
     apns: ApnsStandIn
+    wake: Wake = field(default_factory=Wake)
 
     async def hear(self, *events: Event, service: str = "command_queue") -> None:
         travelling = travelled(*events, service=service)
-        await apply(self.pool, "push_notifier", handlers(self.settings), travelling)
+        await apply(self.pool, "push_notifier", handlers(self.settings, self.wake), travelling)
 
     async def events(self, kind: type[Event]) -> list[Any]:
         async with self.pool.acquire() as connection:
@@ -104,7 +106,16 @@ class Road:
             )
         )
 
-    async def finish(self, device: UUID, channel: UUID, *, empty: bool) -> None:
+    async def finish(
+        self,
+        device: UUID,
+        channel: UUID,
+        *,
+        empty: bool,
+        came_after: timedelta | None = None,
+        deliveries: int = 1,
+    ) -> None:
+        """`came_after`: how long from queueing the device took to fetch the command."""
         now = self.clock.now()
         await self.hear(
             CommandFinished(
@@ -113,8 +124,9 @@ class Road:
                 command_id=uuid7(),
                 kind="raw",
                 state=TargetState.ACKNOWLEDGED,
-                deliveries=1,
+                deliveries=deliveries,
                 queued_at=now,
+                handed_out_at=None if came_after is None else now + came_after,
                 finished_at=now,
                 queue_empty=empty,
             )
@@ -314,7 +326,7 @@ async def test_older_device_state_changes_nothing(road: Road) -> None:
         device_id=device, platform=Platform.IOS, ownership=Ownership.UNKNOWN, enrollments=[]
     )
     old = travelled(state, service="enrollment", sequence=0)
-    await apply(road.pool, "push_notifier", handlers(road.settings), old)
+    await apply(road.pool, "push_notifier", handlers(road.settings, road.wake), old)
     await road.queue(device, channel)
     await road.sender.run()
     assert road.tokens_pushed() == ["0d" * 32]
