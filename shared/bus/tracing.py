@@ -25,6 +25,7 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     StatusCode,
+    TraceFlags,
     Tracer,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -118,7 +119,7 @@ def mark(
 def unrecorded(traceparent: str | None) -> str | None:
     """The same place in the same trace, but nothing that follows from it is recorded."""
     context = _read(traceparent)
-    return context and _written(context).rpartition("-")[0] + "-00"
+    return context and _written(context, context.trace_flags & ~TraceFlags.SAMPLED)
 
 
 def recorded(traceparent: str | None) -> str | None:
@@ -264,8 +265,9 @@ def _read(traceparent: str | None) -> SpanContext | None:
     return context if context.is_valid else None
 
 
-def _written(context: SpanContext) -> str:
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+def _written(context: SpanContext, flags: int | None = None) -> str:
+    flags = context.trace_flags if flags is None else flags
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}"
 
 
 def _under(context: SpanContext) -> Context:
