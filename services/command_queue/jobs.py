@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from services.command_queue import expansion, sweeping
+from services.command_queue import expansion, measuring, sweeping
 from services.command_queue.settings import CommandQueueSettings
 from shared.db.pool import Pool
 from shared.runtime.clock import Clock
@@ -30,10 +30,15 @@ def jobs(
     async def tidy() -> bool:
         return await sweeping.tidy(pool, clock.now(), kept)
 
+    async def measure() -> None:
+        await measuring.measure(pool, clock.now())
+
     return [
         # Claims skip nothing and chunks are taken once: single only to keep the order of requests.
         Job("expand targets", 0.5, expand_targets, wake=expand),
         Job("give up unknown devices", 10, give_up),
         Job("sweep ended commands", 5, sweep_ended, wake=sweep),
         Job("tidy history", 6 * 3600, tidy),
+        # Every process tells: the gauge of one that lost the job would stand still.
+        Job("measure queues", 60, measure, single=False),
     ]

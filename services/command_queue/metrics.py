@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTED = Counter(
     "muster_command_queue_commands_total",
@@ -14,6 +14,18 @@ SETTLED = Counter(
     "muster_command_queue_targets_settled_total",
     "Targets that got their outcome",
     ["kind", "state"],
+)
+OPEN_TARGETS = Gauge(
+    "muster_command_queue_open_targets_rows", "Targets without an outcome, by state", ["state"]
+)
+AGE_SECONDS = Gauge(
+    "muster_command_age_seconds",
+    "Since the oldest target in this state was queued; 0 when there is none",
+    ["state"],
+)
+UNEXPANDED = Gauge(
+    "muster_command_queue_unexpanded_rows",
+    "Lists of at most a thousand targets that are not in their devices' queues yet",
 )
 SETTLE_SECONDS = Histogram(
     "muster_command_queue_settle_seconds",

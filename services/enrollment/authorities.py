@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from services.enrollment import metrics
 from services.enrollment.pki import authority as pki
 from services.enrollment.pki.authority import Addresses, KeyPair
 from services.enrollment.settings import EnrollmentSettings
@@ -78,6 +79,7 @@ class Authorities:
         names = {one.name for one in stored}
         if names != self._names:
             self._authority, self._names = self._loaded(stored), names
+        self._measure(self.current)
 
     async def keep_fresh(self) -> None:
         """Refresh every hour in every process, whatever its roles, until cancelled."""
@@ -96,6 +98,12 @@ class Authorities:
         before = self._names
         await self.refresh()
         return self._names != before
+
+    def _measure(self, authority: Authority) -> None:
+        holders = (authority.ca, authority.ras[0], authority.ocsp, authority.profile)
+        for role, pair in zip(("ca", *_HELPERS), holders, strict=True):
+            left = pair.certificate.not_valid_after_utc - self._clock.now()
+            metrics.AUTHORITY_EXPIRES_SECONDS.labels(role).set(left.total_seconds())
 
     def _missing(self, stored: Sequence[StoredAuthority]) -> list[str]:
         """The roles that nobody holds, or whose holder ends within a month; the CA first."""

@@ -37,6 +37,11 @@ FENCE_CALLS = Counter(
 FENCES_WAITING = Gauge(
     "muster_enrollment_fences_waiting", "Ended enrollments command_queue has not been told of yet."
 )
+AUTHORITY_EXPIRES_SECONDS = Gauge(
+    "muster_enrollment_authority_expires_seconds",
+    "Until the certificate that signs in this role expires.",
+    ["role"],
+)
 CRL_NEXT_UPDATE_SECONDS = Gauge(
     "muster_enrollment_crl_next_update_seconds",
     "Until the published CRL is no longer valid.",

@@ -40,6 +40,7 @@ class Revocations:
         authority, now = self._authorities.current, self._clock.now()
         async with transaction(self._pool) as tx:
             last = await store.last_crl(tx, authority.name)
+            _measure(last, now)
             fresh = last and now - last.signed_at < timedelta(seconds=self._settings.crl_every)
             if fresh and not await store.has_unlisted(tx, authority.name):
                 return
@@ -55,8 +56,9 @@ class Revocations:
             der = revocation.build_crl(
                 authority.ca, entries, number=number, now=now, validity=validity
             )
-            await store.add_crl(tx, Crl(authority.name, number, der, now, now + validity))
-        metrics.CRL_NEXT_UPDATE_SECONDS.labels(authority.name).set(validity.total_seconds())
+            signed = Crl(authority.name, number, der, now, now + validity)
+            await store.add_crl(tx, signed)
+        _measure(signed, now)
 
     async def crl(self, name: str) -> bytes:
         """The newest CRL (DER); from memory while the database is away."""
@@ -111,3 +113,9 @@ class Revocations:
 
 def _revoked(serial: int, at: datetime, reason: str | None) -> Revoked:
     return Revoked(serial, at, _REASONS.get(reason or "", "privilegeWithdrawn"))
+
+
+def _measure(crl: Crl | None, now: datetime) -> None:
+    if crl is not None:
+        left = (crl.next_update - now).total_seconds()
+        metrics.CRL_NEXT_UPDATE_SECONDS.labels(crl.authority).set(left)

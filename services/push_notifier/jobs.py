@@ -30,7 +30,8 @@ def jobs(
     found = [
         # Claims skip what another process holds: every process may send.
         Job("send", 0.5, sender.run, single=False, wake=due),
-        Job("watch certificate expiry", 3600, certificates.watch_expiry),
+        # Every process tells: the gauge of one that lost the job would stand still.
+        Job("watch certificate expiry", 300, certificates.watch_expiry, single=False),
         Job("care for push history", 6 * 3600, care_for_history),
     ]
     if settings.apns_portal_url:

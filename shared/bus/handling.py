@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 
 from shared.bus import dead_letters, metrics, records, tracing
-from shared.bus.applying import apply
+from shared.bus.applying import apply, is_compacted
 from shared.bus.context import correlated
 from shared.bus.handlers import Handlers, Poison, TryLater
 from shared.bus.limits import FailureLimit
 from shared.bus.records import Arrival, Record
 from shared.db.pool import Pool, describe, is_transient, transaction
+from shared.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,15 @@ class Handling:
             ):
                 await apply(self._pool, self._service, self._handlers, events)
             seconds = time.monotonic() - begun
-            metrics.HANDLE_SECONDS.labels(self._service, source.topic).observe(seconds)
+            self._measure(source.topic, events, seconds)
+
+    def _measure(self, topic: str, events: Sequence[Event], seconds: float) -> None:
+        labels = self._service, topic
+        metrics.HANDLE_SECONDS.labels(*labels).observe(seconds)
+        metrics.BATCH_EVENTS.labels(*labels).observe(len(events))
+        if not is_compacted(events[0]):  # a state may be read long after it was told
+            age = time.time() - min(event.meta.time for event in events).timestamp()
+            metrics.EFFECT_SECONDS.labels(*labels).observe(max(0.0, age))
 
     async def _give_up(self, record: Record, error: BaseException) -> None:
         """Keep a record as a dead letter, however long the database takes to take it."""

@@ -12,6 +12,18 @@ HANDLE_SECONDS = Histogram(
     ["service", "topic"],
     buckets=_SECONDS,
 )
+BATCH_EVENTS = Histogram(
+    "muster_event_batch_events",
+    "Events that took effect in one transaction",
+    ["service", "topic"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+EFFECT_SECONDS = Histogram(
+    "muster_event_effect_seconds",
+    "From what happened in one service until its effect in another, of the oldest event in a batch",
+    ["service", "topic"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600),
+)
 HANDLED = Counter(
     "muster_events_handled_total", "Events whose effect was committed", ["service", "type"]
 )
@@ -25,6 +37,11 @@ SKIPPED = Counter(
 )
 DEAD_LETTERED = Counter(
     "muster_events_dead_lettered_total", "Events that were given up", ["service", "reason"]
+)
+DEAD_LETTERS = Gauge(
+    "muster_dead_letters_rows",
+    "Events that were given up and wait for a person (at most 1,000 are counted)",
+    ["service"],
 )
 RETRIES = Counter(
     "muster_event_retries_total",
@@ -58,6 +75,9 @@ PRODUCER_REBUILT = Counter(
     "muster_outbox_producer_rebuilt_total",
     "Producers thrown away after an error they do not recover from",
     ["service"],
+)
+BROKER_AWAY = Gauge(
+    "muster_outbox_broker_away", "1 while the relay cannot bring events to the broker", ["service"]
 )
 RELAY_SHARDS = Gauge(
     "muster_outbox_relay_shards", "Shards of the outbox that this process holds", ["service"]

@@ -48,7 +48,8 @@ FROM head WHERE bytes - pg_column_size(payload) < $4 ORDER BY id
 DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 OBSERVE = """
 SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT 10000) AS head) AS rows,
-       (SELECT occurred_at FROM outbox ORDER BY id LIMIT 1) AS oldest
+       (SELECT occurred_at FROM outbox ORDER BY id LIMIT 1) AS oldest,
+       (SELECT count(*) FROM (SELECT FROM dead_letter LIMIT 1000) AS head) AS dead_letters
 """
 
 
@@ -171,7 +172,7 @@ class Relay:
         self._shards = shards = Shards(connection, self._service)
         await shards.enter()
         await connection.add_listener(waking.channel_of(self._service), self._notified)
-        pause = _FIRST_PAUSE
+        pause, away = _FIRST_PAUSE, metrics.BROKER_AWAY.labels(self._service)
         while not self._stopping:
             self._turned = time.monotonic()
             await self._look_around(connection, shards)
@@ -179,9 +180,11 @@ class Relay:
             rows = await connection.fetch(
                 READ, shards.held, self._sending.refused(), BATCH_ROWS, BATCH_BYTES
             )
+            sent = not rows or await self._send(connection, rows)
+            away.set(not sent)
             if not rows:
                 await self._sleep(self._poll_seconds)
-            elif await self._send(connection, rows):
+            elif sent:
                 pause = _FIRST_PAUSE
             else:
                 # A wake-up must not turn an outage of the broker into a busy loop.
@@ -229,6 +232,7 @@ class Relay:
             age = (datetime.now(UTC) - row["oldest"]).total_seconds() if row["oldest"] else 0
             metrics.OUTBOX_ROWS.labels(self._service).set(row["rows"])
             metrics.OUTBOX_OLDEST.labels(self._service).set(max(age, 0))
+            metrics.DEAD_LETTERS.labels(self._service).set(row["dead_letters"])
 
     def _notified(self, connection: Any, sender: int, *_: object) -> None:
         if sender != connection.get_server_pid():  # our own was for the others

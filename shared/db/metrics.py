@@ -9,6 +9,9 @@ POOL_WAIT = Histogram(
     "How long a transaction waited for a connection",
     buckets=(0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
+POOL_TIMEOUTS = Counter(
+    "muster_db_pool_timeouts_total", "Transactions that got no connection in time and were given up"
+)
 BATCH_ITEMS = Histogram(
     "muster_db_batch_items",
     "Items that shared one transaction",
@@ -34,5 +37,5 @@ BATCH_REFUSED = Counter(
 DEFAULT_PARTITION_ROWS = Gauge(
     "muster_db_default_partition_rows",
     "Rows that found no partition of their own: create partitions further ahead",
-    ["table"],
+    ["service", "table"],
 )

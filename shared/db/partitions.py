@@ -61,7 +61,9 @@ INSERT INTO {child} SELECT * FROM moved
 ATTACH = "ALTER TABLE {table} ATTACH PARTITION {child} FOR VALUES FROM ('{low}') TO ('{high}')"
 DROP = "DROP TABLE {child}"
 SWEEP_DEFAULT = "DELETE FROM {table}_default WHERE {key} < '{low}'"
-COUNT_DEFAULT = "SELECT count(*) FROM {table}_default"
+COUNT_DEFAULT = """
+SELECT substring(current_schema()::text FROM 8) AS service, count(*) AS rows FROM {table}_default
+"""
 
 
 @dataclass(frozen=True)
@@ -173,9 +175,9 @@ async def drop_old(pool: Pool, table: str, instant: datetime) -> list[str]:
 
 async def watch_default(tx: Connection, table: str) -> int:
     """Count the rows of the default partition, for the alarm on it."""
-    count: int = await tx.fetchval(COUNT_DEFAULT.format(table=table))
-    metrics.DEFAULT_PARTITION_ROWS.labels(table).set(count)
-    return count
+    [found] = await tx.fetch(COUNT_DEFAULT.format(table=table))
+    metrics.DEFAULT_PARTITION_ROWS.labels(found["service"], table).set(found["rows"])
+    return int(found["rows"])
 
 
 async def _in_turn(pool: Pool, table: str, work: Callable[[Connection], Awaitable[T]]) -> T | None:

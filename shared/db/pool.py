@@ -98,9 +98,17 @@ async def _reset(connection: Any) -> None:
 async def connected(pool: Pool) -> AsyncIterator[Connection]:
     """A connection for one statement that only reads; raises TimeoutError when none gets free."""
     begun = time.monotonic()
-    async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+    try:
+        connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
+    except TimeoutError:
+        metrics.POOL_TIMEOUTS.inc()
+        raise
+    finally:
         metrics.POOL_WAIT.observe(time.monotonic() - begun)
+    try:
         yield connection
+    finally:
+        await pool.release(connection)
 
 
 @contextlib.asynccontextmanager

@@ -7,11 +7,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import uuid4
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from cryptography import x509
 
+from shared.runtime import metrics
 from shared.runtime.connections import Gate, LimitedSite
 from shared.runtime.endpoints import Endpoint
 from shared.runtime.health import Health
@@ -82,6 +85,8 @@ class Listening:
             await runner.cleanup()
             raise ListenerTaken(taken(listener, error)) from error
         self._open[name], self._ports[name] = _Opened(runner, sites, gates), sites[0].port
+        if listener.cert is not None:
+            metrics.TLS_NOT_AFTER.labels(name).set(_not_after(listener.cert))
         log.info("Listening", extra={"listener": name, "address": sites[0].name})
 
     async def drain(self) -> None:
@@ -119,6 +124,10 @@ class Listening:
 
 class ListenerTaken(Exception):  # noqa: N818 (what happened)
     """A listener's address cannot be used; the message says which setting to change."""
+
+
+def _not_after(certificate: Path) -> float:
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
 
 
 def taken(listener: Listener, error: OSError) -> str:

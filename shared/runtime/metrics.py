@@ -36,6 +36,16 @@ JOB_SECONDS = Histogram(
 LOGS_SUPPRESSED = Counter(
     "muster_logs_suppressed_total", "Repeated log lines that were left out", ["logger"]
 )
+RUNNING = Gauge(
+    "muster_service_running",
+    "1 for each role that this process has in a service",
+    ["service", "role"],
+)
+TLS_NOT_AFTER = Gauge(
+    "muster_http_tls_not_after_timestamp_seconds",
+    "When the certificate of a listener expires (Unix time)",
+    ["listener"],
+)
 WATCHDOG_HEALTHY = Gauge(
     "muster_watchdog_healthy", "1 while the part makes progress, 0 when it is stuck", ["service"]
 )

@@ -9,6 +9,7 @@ from shared.bus import waking
 from shared.bus.ending import ended
 from shared.bus.relay import Relay
 from shared.bus.runner import Runner
+from shared.runtime import metrics
 from shared.runtime.background import JobLocks, JobRunner, keep_running
 from shared.runtime.running import Running, kafka_of
 from shared.runtime.service import Role
@@ -33,6 +34,8 @@ class Work:
 
     def start(self, roles: Collection[Role]) -> None:
         """Begin what these roles ask for."""
+        for role in roles:
+            metrics.RUNNING.labels(self.name, role).set(1)
         context, parts = self._running.context, self._running.parts
         kafka = kafka_of(context.settings)
         if "worker" in roles:

@@ -88,6 +88,11 @@ FROM unnest($1::uuid[]) AS asked (enrollment_id) CROSS JOIN LATERAL (
 ) AS first
 """
 
+MEASURE = """
+SELECT state, count(*) AS targets, min(queued_at) AS oldest FROM pending GROUP BY state
+"""
+COUNT_UNEXPANDED = "SELECT count(*) FROM target"
+
 ADD = """
 INSERT INTO pending (
     channel_id, command_id, device_id, enrollment_id, generation, priority, seq, state, queued_at,
@@ -231,3 +236,13 @@ async def of_commands(
 async def request_cancel(tx: Connection, targets: Sequence[tuple[UUID, UUID]]) -> None:
     """Mark (channel, command) pairs that are out: too late to recall, the outcome is awaited."""
     await tx.execute(REQUEST_CANCEL, [one[0] for one in targets], [one[1] for one in targets])
+
+
+async def measure(tx: Connection) -> list[tuple[str, int, datetime]]:
+    """Count the open targets of each state and find their oldest; reads the whole table."""
+    rows = await tx.fetch(MEASURE)
+    return [(row["state"], row["targets"], row["oldest"]) for row in rows]
+
+
+async def count_unexpanded(tx: Connection) -> int:
+    return int(await tx.fetchval(COUNT_UNEXPANDED))
