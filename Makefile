@@ -4,6 +4,11 @@
 PYTHON =
 SIMULATE =
 TESTS = tests
+RUNS =
+SAVE =
+BASE =
+NEW =
+ARGS =
 BIN = .muster/venv/bin
 VENV = PYTHON="$(PYTHON)" sh tools/embedded/venv.sh
 
@@ -41,9 +46,23 @@ openapi: ## write the merged OpenAPI document from the services' routes
 	@$(VENV) dev
 	@$(BIN)/python -m tools.cli generate openapi
 
-bench: ## measure enrollments, polls and commands; one JSON line each
+bench: ## measure enrollments, polls, commands, events; RUNS=3 repeats, SAVE=file keeps the lines
 	@$(VENV) embedded
-	@$(BIN)/python -m tools.bench
+	@set -- $(ARGS); if [ -n "$(RUNS)" ]; then set -- "$$@" --runs "$(RUNS)"; fi; \
+		if [ -n "$(SAVE)" ]; then set -- "$$@" --save "$(SAVE)"; fi; \
+		exec $(BIN)/python -m tools.bench "$$@"
+
+bench-compare: ## compare a saved run, BASE=file, with another, NEW=file, or with one made now
+	@$(VENV) embedded
+	@if [ -z "$(BASE)" ]; then echo 'say BASE=file: a run saved by make bench SAVE=file' >&2; exit 2; fi
+	@new="$(NEW)"; if [ -z "$$new" ]; then new=.muster/bench/new.jsonl; \
+		$(BIN)/python -m tools.bench $(ARGS) --runs "$${RUNS:-3}" --save "$$new" >/dev/null; fi; \
+		exec $(BIN)/python -m tools.bench.compare "$(BASE)" "$$new"
+
+bench-peers: ## the same load on Muster and on NanoMDM, turn about; needs Go to build NanoMDM once
+	@$(VENV) embedded
+	@set -- $(ARGS); if [ -n "$(SAVE)" ]; then set -- "$$@" --save "$(SAVE)"; fi; \
+		exec $(BIN)/python -m tools.bench.peers "$$@"
 
 chaos: ## kill services and servers under load and count what was lost
 	@$(VENV) dev
@@ -60,4 +79,4 @@ clean: ## stop what runs and throw away all data; packages and jars stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.embedded down; fi
 	rm -rf .muster/state .muster/run .muster/logs .muster/secrets .muster/keys .muster/test .muster/ports.json
 
-.PHONY: help up down test test-fast check events openapi bench chaos requirements clean
+.PHONY: help up down test test-fast check events openapi bench bench-compare bench-peers chaos requirements clean

@@ -1,101 +1,95 @@
-"""`make bench`: what enrollments, polls and commands cost. One JSON line a scenario on stdout."""
+"""`make bench`: what enrollments, polls and commands cost; a JSON line for each on stdout."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-import platform
 import shutil
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from tools.bench import scenarios
-from tools.bench.cpu import memory_megabytes
-from tools.bench.fleet import Member, prepare
-from tools.bench.stage import LAYOUT, BenchStage
-from tools.embedded.cluster import REPOSITORY, Cluster
-from tools.embedded.home import Home
+from tools.bench import bench, machine, results, signing
+from tools.bench.bench import Bench, JsonLine, Options, Scenario
+from tools.bench.fleet import prepare
+from tools.bench.generator import Generator
+from tools.bench.muster import Muster
+from tools.bench.scenarios import Ground
+from tools.embedded.cluster import REPOSITORY
 from tools.embedded.progress import Progress
 
-NAMES = ("enroll", "poll", "enqueue", "drain")
+CACHE: Final = REPOSITORY / ".muster" / "cache"
+ROOT: Final = REPOSITORY / ".muster" / "bench"
+
+# In the order in which they run; `enroll` always does, because all others need its devices.
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "enroll": bench.enroll,
+    "poll": bench.poll,
+    "storm": bench.storm,
+    "enqueue": bench.enqueue,
+    "drain": bench.drain,
+}
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--devices", type=int, default=400, help="how many devices (400)")
-    parser.add_argument("--polls", type=int, default=20, help="polls a device (20)")
-    parser.add_argument("--commands", type=int, default=5, help="commands a device (5)")
-    parser.add_argument("--only", choices=NAMES, action="append", help="print only these")
+    parser.add_argument("--devices", type=int, default=2000, help="of the fleet (2000)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each poll (5)")
+    parser.add_argument("--commands", type=int, default=5, help="a device (5)")
+    parser.add_argument("--rates", type=float, nargs="*", default=[50, 500], help="(50 500)")
+    parser.add_argument("--finished", type=int, default=1_000_000, help="history's rows (1000000)")
+    parser.add_argument("--runs", type=int, default=1, help="repetitions of everything (1)")
+    parser.add_argument("--only", choices=SCENARIOS, nargs="+", help="these, and enroll")
+    parser.add_argument("--inventory", action="store_true", help="run inventory meanwhile, too")
+    parser.add_argument("--save", type=Path, help="write the lines to this file, too")
     return parser.parse_args(argv)
 
 
-def machine() -> dict[str, Any]:
-    """What a reader must know before comparing two runs."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return {"cpu": model, "cores": len(_cores()), "python": platform.python_version()}
+async def _run(arguments: argparse.Namespace, progress: Progress) -> AsyncIterator[JsonLine]:
+    """One repetition on fresh databases."""
+    shutil.rmtree(ROOT / "state", ignore_errors=True)
+    with progress.step(f"keys and certificates of {arguments.devices} devices"):
+        fleet = await asyncio.to_thread(prepare, CACHE / "bench", arguments.devices)
+    options = Options(arguments.seconds, arguments.commands, arguments.rates, arguments.finished)
+    muster = Muster(ROOT, CACHE, inventory=arguments.inventory)
+    wanted = [name for name in SCENARIOS if name in (arguments.only or SCENARIOS)]
+    async with muster, Generator() as generator:
+        ground = Ground(muster, generator, CACHE / "bench" / "signatures")
+        at = Bench(muster, ground, fleet.devices, options, progress)
+        for name in dict.fromkeys(["enroll", *wanted]):
+            await at.calm()
+            with progress.step(name):
+                async for line in SCENARIOS[name](at):
+                    yield line
+        yield {"memory_megabytes": results.memory(muster.everything())}
 
 
-def _cores() -> list[int]:
-    import os  # noqa: PLC0415 - only for this
-
-    return sorted(os.sched_getaffinity(0))
-
-
-async def _run(arguments: argparse.Namespace) -> None:
+async def _all(arguments: argparse.Namespace) -> list[JsonLine]:
     progress = Progress()
-    root = REPOSITORY / ".muster" / "bench"
-    shutil.rmtree(root / "state", ignore_errors=True)
-    home = Home.at(root, cache=REPOSITORY / ".muster" / "cache")
-    wanted = arguments.only or NAMES
-    async with Cluster(home, LAYOUT) as cluster, cluster.session() as session:
-        stage = BenchStage(cluster, session)
-        with progress.step(f"{arguments.devices} devices get their certificates"):
-            url = await stage.enroll_url(arguments.devices)
-            fleet = await prepare(arguments.devices, url, root / "device-keys", "bench", session)
-        for line in [line async for line in _scenarios(stage, fleet, arguments, progress)]:
-            if line.scenario in wanted:
-                print(json.dumps(line.json() | {"machine": machine()}), flush=True)
-        memory = {name: round(memory_megabytes(pid), 1) for name, pid in stage.roots.items()}
-        print(json.dumps({"scenario": "memory", "megabytes_pss": memory}), flush=True)
-
-
-async def _scenarios(
-    stage: BenchStage, fleet: list[Member], arguments: argparse.Namespace, progress: Progress
-) -> Any:
-    run = f"{time.time():.0f}"
-    with progress.step("enroll"):
-        yield await scenarios.enroll(stage, fleet)
-    device_ids = await stage.device_ids(len(fleet))
-    with progress.step("poll"):
-        yield await scenarios.poll(stage, fleet, arguments.polls)
-    with progress.step("enqueue"):
-        yield await scenarios.enqueue(stage, device_ids, arguments.commands, run)
-    await stage.empty_queues()
-    with progress.step("drain"):
-        commands = [
-            await stage.send_commands(device_ids, f"drain-{run}-{n}")
-            for n in range(arguments.commands)
-        ]
-        await stage.until_expanded()
-        yield await scenarios.drain(stage, fleet, commands)
+    signing.forget_old(CACHE / "bench" / "signatures")
+    lines: list[JsonLine] = []
+    for run in range(arguments.runs):
+        begun: JsonLine = {"machine": machine.facts()}
+        print(json.dumps(begun), flush=True)
+        lines.append(begun)
+        async for line in _run(arguments, progress):
+            print(json.dumps({**line, "run": run + 1}), flush=True)
+            lines.append(line)
+    return lines
 
 
 def main() -> int:
+    arguments = _arguments(sys.argv[1:])
     try:
-        asyncio.run(_run(_arguments(sys.argv[1:])))
+        lines = asyncio.run(_all(arguments))
     except KeyboardInterrupt:
         return 130
+    if arguments.save:
+        arguments.save.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    if arguments.runs > 1:
+        print(results.overview(lines), file=sys.stderr)
     return 0
 
 

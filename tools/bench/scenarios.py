@@ -1,166 +1,185 @@
-"""What is measured: enrollments, empty polls, commands asked for, commands drained.
+"""What is measured of a device road: enrollments, polls, commands asked for, commands drained.
 
-Each scenario prepares and signs its requests first, then measures only their sending.
+Each scenario signs its requests first, brings them to the generator, and measures only their
+sending. All of them work on any `System`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import plistlib
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from tools.bench.cpu import Usage
-from tools.bench.driver import Measured, drive
-from tools.bench.fleet import Member
-from tools.bench.signing import CHECK_IN, CONNECT, Message, signed
+from tools.bench import bodies, signing
+from tools.bench.driver import Manner, Measured, Target
+from tools.bench.fleet import Device
+from tools.bench.generator import Generator
+from tools.bench.meter import Meter, Spent
+from tools.bench.results import Line
+from tools.bench.scripts import Lines, Round, Script, Talks
+from tools.bench.system import System, Work, in_groups
 
 CONNECTIONS = 16
-_A_CALL = 100
 
 
-class Stage(Protocol):
-    """Where the services run, as far as a scenario needs to know."""
+@dataclass(frozen=True)
+class Ground:
+    """A system, the load generator, and the folder where signatures are kept."""
 
-    host: str
-    ports: dict[str, int]
-    """By path: check-ins and connects are two services."""
-    roots: dict[str, int]
-    """Process ids by name: the measured service's first, `postgres`, then the others."""
-
-    async def send_commands(self, device_ids: Sequence[str], key: str) -> str: ...
-
-    async def until_expanded(self) -> None: ...
+    system: System
+    generator: Generator
+    kept: Path
 
 
-@dataclass
-class Line:
-    """One result; `json()` is what a line of the output holds."""
+@dataclass(frozen=True)
+class Asked:
+    """Commands that wait in queues: for each call its devices and the command's name."""
 
-    scenario: str
-    count: int
-    unit: str
-    seconds: float
-    cpu_seconds: dict[str, float]
-    measured: Measured | None = None
-    more: dict[str, Any] = field(default_factory=dict)
-
-    def json(self) -> dict[str, Any]:
-        line: dict[str, Any] = {
-            "scenario": self.scenario,
-            "unit": self.unit,
-            "count": self.count,
-            "seconds": round(self.seconds, 3),
-            "per_second": round(self.count / self.seconds, 1) if self.seconds else None,
-            "cpu_ms_each": {
-                name: round(1000 * used / self.count, 4) for name, used in self.cpu_seconds.items()
-            },
-        }
-        if self.measured:
-            line |= {
-                "p50_ms": round(self.measured.quantile(0.50), 2),
-                "p99_ms": round(self.measured.quantile(0.99), 2),
-                "statuses": {str(code): n for code, n in sorted(self.measured.statuses.items())},
-            }
-        return line | self.more
+    devices: Sequence[Device]
+    calls: Sequence[tuple[Sequence[Device], str]]
 
 
-@asynccontextmanager
-async def metered(stage: Stage) -> AsyncIterator[dict[str, float]]:
-    """CPU used inside the block, by process; filled when it ends."""
-    used: dict[str, float] = {}
-    before = Usage.now(stage.roots)
-    yield used
-    used.update(Usage.now(stage.roots).since(before))
+async def enroll(
+    ground: Ground, devices: Sequence[Device], *, connections: int = CONNECTIONS
+) -> Line:
+    """Authenticate, then TokenUpdate, of devices whose certificates are known."""
+    system = ground.system
+    await system.learn(devices)
+    first = [(device, bodies.authenticate(device, system.topic)) for device in devices]
+    second = [(device, bodies.token_update(device, system.topic)) for device in devices]
+    door = system.check_in
+    requests = [
+        signing.check_ins(door.path, door.host, await _signed(ground, messages))
+        for messages in (first, second)
+    ]
+    script = Lines(list(zip(*requests, strict=True)))
+    measured, spent = await _send(ground, "enroll", door.target, script, Manner(connections))
+    await system.know(devices)
+    name = named("enroll", connections)
+    return Line(name, system.name, "enrollments, two check-ins", len(devices), spent, measured)
 
 
-async def enroll(stage: Stage, fleet: Sequence[Member]) -> Line:
-    """Authenticate and TokenUpdate of devices that hold their certificate already."""
-    first = await _signed(stage, [Message(m.signer, CHECK_IN, m.authenticate) for m in fleet])
-    second = await _signed(stage, [Message(m.signer, CHECK_IN, m.token_update) for m in fleet])
-    async with metered(stage) as used:
-        authenticated = await _drive(stage, CHECK_IN, first)
-        updated = await _drive(stage, CHECK_IN, second)
-    both = Measured(
-        authenticated.seconds + updated.seconds,
-        authenticated.statuses + updated.statuses,
-        authenticated.latencies + updated.latencies,
-    )
-    return Line("enroll", len(fleet), "enrollments (two check-ins)", both.seconds, used, both)
+async def poll(
+    ground: Ground,
+    devices: Sequence[Device],
+    *,
+    seconds: float,
+    manner: Manner | None = None,
+    name: str | None = None,
+    target: Target | None = None,
+) -> Line:
+    """Idle polls of devices with nothing to do; `target`: another address than the plain one."""
+    system, manner = ground.system, manner or Manner(CONNECTIONS)
+    script = Round(await idles(ground, devices), seconds=seconds)
+    where = target or system.connect.target
+    await _warm(ground, where, script)
+    measured, spent = await _send(ground, "poll", where, script, manner)
+    name = name or named("poll", manner.connections)
+    return Line(name, system.name, "empty polls", measured.requests, spent, measured)
 
 
-async def poll(stage: Stage, fleet: Sequence[Member], rounds: int) -> Line:
-    """Idle polls of devices with nothing to do."""
-    requests = await _signed(stage, [Message(m.signer, CONNECT, m.idle) for m in fleet])
-    await _drive(stage, CONNECT, requests)  # what start-up work was left is not the poll's cost
-    async with metered(stage) as used:
-        measured = await _drive(stage, CONNECT, itertools.chain(*[requests] * rounds))
-    return Line("poll", measured.requests, "empty Idle polls", measured.seconds, used, measured)
+async def storm(
+    ground: Ground,
+    devices: Sequence[Device],
+    *,
+    connections: int | None = None,
+    name: str = "storm",
+    target: Target | None = None,
+) -> Line:
+    """Every device at once (or so many at a time), each over a new connection."""
+    script = Round(await idles(ground, devices))
+    manner = Manner(connections or len(devices), keep_alive=False)
+    where = target or ground.system.connect.target
+    measured, spent = await _send(ground, "poll", where, script, manner)
+    unit = "polls, a new connection each"
+    return Line(name, ground.system.name, unit, measured.requests, spent, measured)
 
 
-async def enqueue(stage: Stage, device_ids: Sequence[str], rounds: int, run: str) -> Line:
-    """Commands to a hundred devices a call, until every pending row exists."""
-    groups = [device_ids[i : i + _A_CALL] for i in range(0, len(device_ids), _A_CALL)]
-    calls = [(n, group) for n in range(rounds) for group in groups]
-    began = time.perf_counter()
-    async with metered(stage) as used:
-        for n, group in calls:
-            await stage.send_commands(group, f"bench-{run}-{n}-{group[0]}")
-        await stage.until_expanded()
-    seconds = time.perf_counter() - began
-    count = sum(len(group) for _, group in calls)
-    return Line("enqueue", count, "commands to devices", seconds, used)
+async def enqueue(
+    ground: Ground,
+    devices: Sequence[Device],
+    *,
+    commands: int = 1,
+    connections: int = CONNECTIONS,
+) -> tuple[Line, Asked]:
+    """Commands to a hundred devices a call, until they stand in the devices' queues."""
+    system = ground.system
+    groups = in_groups(devices) * commands
+    calls = system.calls(groups)
+    manner = Manner(connections, keep_bodies=True)
+    script = Round(calls.requests)
+    await ground.generator.load(script)
+    loop = asyncio.get_running_loop()
+    async with Meter(system.ledger("enqueue"), system.admin).running() as spent:
+        began = loop.time()
+        measured = await ground.generator.run(calls.target, manner)
+        await system.until_queued()
+        seconds = loop.time() - began
+    uuids = system.command_uuids(calls, measured.bodies)
+    asked = Asked(devices, list(zip(groups, uuids, strict=True)))
+    line = Line(
+        named("enqueue", connections), system.name, "commands to devices",
+        sum(map(len, groups)), spent, measured, seconds,
+    )  # fmt: skip
+    return line, asked
 
 
-async def drain(stage: Stage, fleet: Sequence[Member], commands: Sequence[str]) -> Line:
-    """Idle, command, answer: every device works off its queue; two requests a command."""
-    idle = await _signed(stage, [Message(m.signer, CONNECT, m.idle) for m in fleet])
-    answers: dict[str, list[bytes]] = {}
-    for command in commands:
-        bodies = [Message(m.signer, CONNECT, m.answer(command)) for m in fleet]
-        answers[command] = await _signed(stage, bodies)
-    handed, wrong = 0, 0
-    total = Measured()
-    async with metered(stage) as used:
-        for _ in commands:
-            given: dict[bytes, bytes] = {}
-            total = _sum(total, await _drive(stage, CONNECT, idle, given))
-            ready = []
-            for place, request in enumerate(idle):
-                uuid = _command_uuid(given.get(request, b""))
-                if uuid in answers:
-                    ready.append(answers[uuid][place])
-                else:
-                    wrong += 1
-            handed += len(ready)
-            total = _sum(total, await _drive(stage, CONNECT, ready))
-    more = {"not_handed_out": wrong}
-    return Line("drain", handed, "commands, Idle to answered", total.seconds, used, total, more)
+async def drain(ground: Ground, asked: Asked, *, connections: int = CONNECTIONS) -> Line:
+    """Every device polls and answers until its queue is empty: two requests a first command."""
+    system = ground.system
+    door = system.connect
+    place = {device.udid: at for at, device in enumerate(asked.devices)}
+    messages = [
+        (device, bodies.security_info(device, uuid))
+        for devices, uuid in asked.calls
+        for device in devices
+    ]
+    signed = await asyncio.to_thread(signing.signed, messages)
+    answers: list[dict[bytes, bytes]] = [{} for _ in asked.devices]
+    requests = iter(signing.connects(door.path, door.host, signed))
+    for devices, uuid in asked.calls:
+        for device in devices:
+            answers[place[device.udid]][uuid.encode()] = next(requests)
+    script = Talks(await idles(ground, asked.devices), answers)
+    measured, spent = await _send(ground, "drain", door.target, script, Manner(connections))
+    answered = measured.requests - len(asked.devices)
+    more: dict[str, Any] = {}
+    if answered != len(messages) or await system.left():
+        more = {"not_handed_out": len(messages) - answered, "left": await system.left()}
+    return Line(
+        named("drain", connections), system.name, "commands, Idle to answered", answered, spent,
+        measured, more=more,
+    )  # fmt: skip
 
 
-def _sum(one: Measured, other: Measured) -> Measured:
-    return Measured(
-        one.seconds + other.seconds,
-        one.statuses + other.statuses,
-        one.latencies + other.latencies,
-    )
+async def idles(ground: Ground, devices: Sequence[Device]) -> list[bytes]:
+    """The Idle request of each device."""
+    door = ground.system.connect
+    messages = [(device, bodies.idle(device)) for device in devices]
+    return signing.connects(door.path, door.host, await _signed(ground, messages))
 
 
-def _command_uuid(body: bytes) -> str:
-    return str(plistlib.loads(body)["CommandUUID"]) if body else ""
+def named(scenario: str, connections: int) -> str:
+    return scenario if connections == CONNECTIONS else f"{scenario}@{connections}"
 
 
-async def _signed(stage: Stage, messages: Sequence[Message]) -> list[bytes]:
-    return await asyncio.to_thread(signed, messages, stage.host)
+async def _signed(ground: Ground, messages: Sequence[signing.Message]) -> list[signing.Signed]:
+    return await asyncio.to_thread(signing.signed, messages, ground.kept)
 
 
-async def _drive(
-    stage: Stage, path: str, requests: Iterable[bytes], given: dict[bytes, bytes] | None = None
-) -> Measured:
-    seen = given.__setitem__ if given is not None else None
-    port = stage.ports[path]
-    return await drive(stage.host, port, requests, connections=CONNECTIONS, seen=seen)
+async def _warm(ground: Ground, target: Target, script: Round) -> None:
+    """What a server does once is not what a request costs."""
+    await ground.generator.load(Round(script.requests[:200]))
+    await ground.generator.run(target, Manner(CONNECTIONS))
+
+
+async def _send(
+    ground: Ground, work: Work, target: Target, script: Script, manner: Manner
+) -> tuple[Measured, Spent]:
+    await ground.generator.load(script)
+    meter = Meter(ground.system.ledger(work), ground.system.admin)
+    async with meter.running() as spent:
+        measured = await ground.generator.run(target, manner)
+    return measured, spent

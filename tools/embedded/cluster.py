@@ -162,14 +162,17 @@ class Cluster:
     async def launch(self, name: str) -> None:
         """Start a process; its output goes to the log folder."""
         part = self.parts[name]
-        roles = [argument for role in part.roles for argument in ("--role", role)]
         with part.log.open("ab") as log:
             part.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tools.cli", "run", part.service, *roles,
-                cwd=REPOSITORY, env=dict(part.environ), stdout=log, stderr=log,
-                stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+                *self.command(part), cwd=REPOSITORY, env=dict(part.environ), stdout=log,
+                stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
                 preexec_fn=_die_with_parent,
             )  # fmt: skip
+
+    def command(self, part: Part) -> list[str]:
+        """What starts a process, environment aside."""
+        roles = [argument for role in part.roles for argument in ("--role", role)]
+        return [sys.executable, "-m", "tools.cli", "run", part.service, *roles]
 
     async def until_ready(self, name: str) -> None:
         """Wait for /readyz. Raises RuntimeError with the log's end when the process is gone."""
