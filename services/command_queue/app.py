@@ -45,7 +45,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 api.SWEEP: sweep,
             },
             handlers=handlers(requests, clock),
-            jobs=jobs(settings, pool, clock, expand, sweep),
+            jobs=jobs(settings, pool, road, clock, expand, sweep),
         )
     finally:
         seen.cancel()

@@ -1,12 +1,14 @@
 """From frozen target lists to open work in queues, resumable at any instant.
 
-At most a thousand targets a transaction, their devices locked first and sorted: a command to
-100,000 devices does not hold up a poll.
+A few hundred targets a transaction, their devices locked first and sorted: a command to 100,000
+devices holds up the poll of one of them for moments, and no other command
+(docs/decisions/0023-fan-out-in-small-bites.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,15 +20,20 @@ from services.command_queue.settling import Origin
 from services.command_queue.store import devices, fences, pending, targets
 from services.command_queue.store.devices import Place
 from services.command_queue.store.outcomes import Filing
-from services.command_queue.store.targets import Wanted
+from services.command_queue.store.targets import Asked, Wanted
 from shared.bus import outbox
+from shared.bus.alike import emit_alike
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
-from shared.events import Event
+from shared.events import Event, uuid7
 from shared.events.commands import CommandQueued, TargetState
 
 LIMIT: Final = targets.CHUNK
+_MANY: Final = 8
+"""Targets of one command from which on they are told of together."""
 _ENDED: Final = {"cancelled": TargetState.CANCELLED, "expired": TargetState.EXPIRED}
+
+_Judge = Callable[[str, eligibility.Target], str | None]
 
 
 @dataclass(slots=True)
@@ -42,9 +49,8 @@ async def expand(pool: Pool, now: datetime, patience: timedelta) -> bool:
     """Expand the oldest chunks; True when more may wait."""
     async with transaction(pool) as tx:
         taken = await targets.read_next(tx, LIMIT)
-    if not taken.keys:
-        return False
-    async with transaction(pool) as tx:
+        if not taken.keys:
+            return False
         await lock_devices(tx, taken.devices)
         wanted = await targets.take(tx, taken)
         await _place(tx, wanted, now, now + patience)
@@ -72,8 +78,8 @@ async def give_up(pool: Pool, now: datetime) -> bool:
 
 async def _again(tx: Connection, waiting: Sequence[Wanted], now: datetime) -> None:
     sorted_ = await _sort(tx, waiting, now)
-    still = {(one.command_id, one.target_id) for one in sorted_.waiting}
-    done = [one for one in waiting if (one.command_id, one.target_id) not in still]
+    still = {one.key for one in sorted_.waiting}
+    done = [one for one in waiting if one.key not in still]
     if done:
         await targets.waited(tx, done)
     await _write(tx, sorted_, now)
@@ -88,11 +94,28 @@ async def _place(tx: Connection, wanted: Sequence[Wanted], now: datetime, until:
 
 async def _write(tx: Connection, sorted_: _Sorted, now: datetime) -> None:
     events: list[Event] = await settling.file(tx, sorted_.ended, now)
-    if sorted_.queued:
-        await pending.add(tx, [row for _, row in sorted_.queued])
-        metrics.QUEUED.inc(len(sorted_.queued))
-        events += [_queued(one, row) for one, row in sorted_.queued if row.state == "queued"]
-    await outbox.emit(tx, events)
+    rows = [row for _, row in sorted_.queued]
+    if rows:
+        await pending.add(tx, rows)
+        metrics.QUEUED.inc(len(rows))
+    await outbox.emit(tx, [*events, *await _tell_queued(tx, sorted_.queued)])
+
+
+async def _tell_queued(tx: Connection, queued: Sequence[tuple[Wanted, pending.New]]) -> list[Event]:
+    """Tell of commands with many targets at once; return the events of the others."""
+    of_commands: dict[UUID, list[tuple[Wanted, pending.New]]] = {}
+    for one, row in queued:
+        if row.state == "queued":
+            of_commands.setdefault(row.command_id, []).append((one, row))
+    events: list[Event] = []
+    for same in of_commands.values():
+        if len(same) < _MANY:
+            events += [_queued(one.asked, row) for one, row in same]
+            continue
+        [(one, row), *_] = same
+        pattern = _queued(one.asked, row._replace(device_id=uuid7(), channel_id=uuid7()))
+        await emit_alike(tx, pattern, [(row.device_id, row.channel_id) for _, row in same])
+    return events
 
 
 async def _sort(tx: Connection, wanted: Sequence[Wanted], now: datetime) -> _Sorted:
@@ -102,9 +125,10 @@ async def _sort(tx: Connection, wanted: Sequence[Wanted], now: datetime) -> _Sor
         return found
     places = await devices.places(tx, [(one.device_id, one.channel_id) for one in wanted])
     raised = await fences.of_devices(tx, sorted({one.device_id for one in wanted}))
+    judge = functools.cache(eligibility.why_not)
     for one, place in zip(wanted, places, strict=True):
-        fence = raised.get(place.enrollment_id) if place.enrollment_id else None
-        end = _end(one, place, fence, now)
+        fence = raised.get(place.enrollment_id) if raised and place.enrollment_id else None
+        end = _end(one, place, fence, now, judge)
         if end is not None:
             found.ended.append(_filing(one, place, *end))
         elif row := _row(one, place, now):
@@ -115,20 +139,22 @@ async def _sort(tx: Connection, wanted: Sequence[Wanted], now: datetime) -> _Sor
 
 
 def _end(
-    one: Wanted, place: Place, fence: fences.Raised | None, now: datetime
+    one: Wanted, place: Place, fence: fences.Raised | None, now: datetime, judge: _Judge
 ) -> tuple[TargetState, str] | None:
     """How a target ends before it is queued; None: it does not."""
-    if one.state in _ENDED:
-        return _ENDED[one.state], one.end_reason or one.state
-    if fence is not None and fence.ordinal > one.ordinal:
+    asked = one.asked
+    if asked.state in _ENDED:
+        return _ENDED[asked.state], asked.end_reason or asked.state
+    if fence is not None and fence.ordinal > asked.ordinal:
         # Asked for before the device came again: as if it had been queued then.
         why = "re-enrolled" if fence.state == "reauthenticated" else f"enrollment {fence.state}"
         return TargetState.CANCELLED, why
-    failure = _failure(one, place, overdue=one.until is not None and one.until <= now)
+    overdue = one.until is not None and one.until <= now
+    failure = _failure(asked.request_type, place, judge, overdue=overdue)
     return None if failure is None else (TargetState.FAILED, failure)
 
 
-def _failure(one: Wanted, place: Place, *, overdue: bool) -> str | None:
+def _failure(request_type: str, place: Place, judge: _Judge, *, overdue: bool) -> str | None:
     """Why a target can never be queued, or was waited for long enough."""
     if not place.known:
         return "device unknown" if overdue else None
@@ -138,41 +164,42 @@ def _failure(one: Wanted, place: Place, *, overdue: bool) -> str | None:
         return "enrollment quarantined"
     if place.channel_id is None:
         return "no such channel" if overdue else None
-    return eligibility.why_not(one.request_type, _eligible(place))
+    return judge(request_type, _eligible(place))
 
 
 def _eligible(place: Place) -> eligibility.Target:
     return eligibility.Target(
-        platform=place.platform,
-        os_version=place.os_version,
-        ownership=place.ownership,
-        mode=place.mode or "device",
-        supervised=place.supervised,
-        access_rights=place.access_rights,
-        user_channel=bool(place.user_channel),
+        place.platform,
+        place.os_version,
+        place.ownership,
+        place.mode or "device",
+        place.supervised,
+        place.access_rights,
+        bool(place.user_channel),
     )
 
 
 def _row(one: Wanted, place: Place, now: datetime) -> pending.New | None:
     if place.channel_id is None or place.enrollment_id is None or place.generation is None:
         return None
+    asked = one.asked
     return pending.New(
-        channel_id=place.channel_id,
-        command_id=one.command_id,
-        device_id=one.device_id,
-        enrollment_id=place.enrollment_id,
-        generation=place.generation,
-        priority=one.priority,
-        seq=one.ordinal,
-        state="held" if one.state == "held" else "queued",
-        queued_at=now,
-        body=one.body,
+        place.channel_id,
+        asked.command_id,
+        one.device_id,
+        place.enrollment_id,
+        place.generation,
+        asked.priority,
+        asked.ordinal,
+        "held" if asked.state == "held" else "queued",
+        now,
+        one.body,
     )
 
 
 def _filing(one: Wanted, place: Place, state: TargetState, reason: str) -> Filing:
     return Filing(
-        command_id=one.command_id,
+        command_id=one.asked.command_id,
         device_id=one.device_id,
         channel_id=place.channel_id,
         enrollment_id=place.enrollment_id,
@@ -182,13 +209,13 @@ def _filing(one: Wanted, place: Place, state: TargetState, reason: str) -> Filin
     )
 
 
-def _queued(one: Wanted, row: pending.New) -> Event:
+def _queued(asked: Asked, row: pending.New) -> CommandQueued:
     event = CommandQueued(
         device_id=row.device_id,
         channel_id=row.channel_id,
         command_id=row.command_id,
-        kind=one.kind,
+        kind=asked.kind,
         queued_at=row.queued_at,
     )
-    origin = Origin.of(one.command_id, one.correlation_id, one.traceparent, one.created_at)
+    origin = Origin.of(asked.command_id, asked.correlation_id, asked.traceparent, asked.created_at)
     return event.because(origin)

@@ -12,17 +12,17 @@ from shared.runtime.jobs import Job, Wake
 
 
 def jobs(
-    settings: CommandQueueSettings, pool: Pool, clock: Clock, expand: Wake, sweep: Wake
+    settings: CommandQueueSettings, pool: Pool, road: Pool, clock: Clock, expand: Wake, sweep: Wake
 ) -> list[Job]:
     unknown = timedelta(seconds=settings.unknown_device_seconds)
     unanswered = timedelta(seconds=settings.unanswered_seconds)
     kept = timedelta(days=settings.history_days)
 
     async def expand_targets() -> bool:
-        return await expansion.expand(pool, clock.now(), unknown)
+        return await expansion.expand(road, clock.now(), unknown)
 
     async def give_up() -> bool:
-        return await expansion.give_up(pool, clock.now())
+        return await expansion.give_up(road, clock.now())
 
     async def sweep_ended() -> bool:
         return await sweeping.sweep(pool, clock.now(), unanswered)
@@ -34,7 +34,8 @@ def jobs(
         await measuring.measure(pool, clock.now())
 
     return [
-        # Claims skip nothing and chunks are taken once: single only to keep the order of requests.
+        # Chunks are taken once whoever takes them: single only because two would wait for each
+        # other's devices.
         Job("expand targets", 0.5, expand_targets, wake=expand),
         Job("give up unknown devices", 10, give_up),
         Job("sweep ended commands", 5, sweep_ended, wake=sweep),

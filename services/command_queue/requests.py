@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import heapq
 import hmac
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +30,8 @@ from shared.events import Event, uuid7
 from shared.events.commands import CommandClass, CommandCreated
 from shared.sealed import LocalCipher
 
+_LARGE: Final = 2000
+_NUMBER: Final = operator.attrgetter("int")
 _CLASSES: Final = (CommandClass.HARMLESS, CommandClass.DISRUPTIVE, CommandClass.DESTRUCTIVE)
 
 
@@ -115,11 +120,20 @@ class Requests:
                 device: catalogue.make(ask.kind, params) for device, params in ask.bodies.items()
             }
             order = _with_class_of_all(order, list(own.values()))
-            _check_targets(ask, self._settings.max_targets)
             order = await self._with_removal(tx, order)
+            if len(ask.device_ids) > _LARGE:
+                # The event loop goes on meanwhile: devices wait for nobody's long list.
+                return await asyncio.to_thread(self._prepared, ask, order, own, now)
+            return self._prepared(ask, order, own, now)
         except CommandRefused as refusal:
             metrics.REQUESTED.labels(_known_kind(ask.kind), "refused").inc()
             return refusal
+
+    def _prepared(
+        self, ask: Ask, order: Order, own: Mapping[UUID, Order], now: datetime
+    ) -> _Prepared:
+        devices = _sorted(ask.device_ids)
+        _check_targets(ask, devices, self._settings.max_targets)
         command_id = uuid7(now)
         rendered = wire.render(order.command, command_id)
         bodies = {
@@ -130,10 +144,10 @@ class Requests:
             ask=ask,
             order=order,
             command_id=command_id,
-            digest=_digest(ask, order, own),
+            digest=_digest(ask, devices, order, own),
             body=self._sealed(rendered, command_id, order),
-            chunks=_chunks(ask, bodies),
-            count=_count(ask),
+            chunks=_chunks(ask, devices, bodies),
+            count=len(devices) + len(ask.channel_ids),
         )
 
     async def _with_removal(self, tx: Connection, order: Order) -> Order:
@@ -253,8 +267,16 @@ def _first_of_each_key(prepared: Sequence[_Prepared]) -> list[_Prepared]:
     return list(first.values())
 
 
-def _count(ask: Ask) -> int:
-    return len(set(ask.device_ids)) + len(ask.channel_ids)
+def _sorted(device_ids: Sequence[UUID]) -> list[UUID]:
+    """Each device once, in order; never busy for long in one call, which nobody could interrupt."""
+    known = dict.fromkeys(device_ids)
+    if len(known) <= _LARGE:
+        return sorted(known)
+    distinct = list(known)
+    runs = [
+        sorted(distinct[at : at + _LARGE], key=_NUMBER) for at in range(0, len(distinct), _LARGE)
+    ]
+    return list(heapq.merge(*runs, key=_NUMBER))
 
 
 def _known_kind(kind: str) -> str:
@@ -262,13 +284,13 @@ def _known_kind(kind: str) -> str:
     return kind if kind in catalogue.kinds() else "unknown"
 
 
-def _check_targets(ask: Ask, most: int) -> None:
-    count = _count(ask)
+def _check_targets(ask: Ask, devices: Sequence[UUID], most: int) -> None:
+    count = len(devices) + len(ask.channel_ids)
     if count == 0:
         raise CommandRefused("targets_missing", "Name at least one device.")
     if count > most:
         raise CommandRefused("targets_too_many", f"Name at most {most} devices in one command.")
-    if not ask.bodies.keys() <= set(ask.device_ids):
+    if ask.bodies and not ask.bodies.keys() <= set(devices):
         raise CommandRefused("bodies_invalid", "bodies names a device that is not a target.")
 
 
@@ -300,12 +322,12 @@ def _reclassed(order: Order, command_class: CommandClass, *, management: bool = 
     )
 
 
-def _digest(ask: Ask, order: Order, own: Mapping[UUID, Order]) -> bytes:
+def _digest(ask: Ask, devices: Sequence[UUID], order: Order, own: Mapping[UUID, Order]) -> bytes:
     """SHA-256 of everything that was asked for; the time and the id are not part of it."""
     asked = [
         ask.kind,
         _plain(order.command),
-        sorted({str(device) for device in ask.device_ids}),
+        hashlib.sha256(b"".join([device.bytes for device in devices])).hexdigest(),
         sorted(map(str, ask.channel_ids)),
         sorted((str(device), _plain(one.command)) for device, one in own.items()),
         ask.reason,
@@ -319,9 +341,8 @@ def _plain(command: Mapping[str, Any]) -> str:
     return hashlib.sha256(wire.render(command, UUID(int=0))).hexdigest()
 
 
-def _chunks(ask: Ask, bodies: Mapping[UUID, bytes]) -> list[Chunk]:
+def _chunks(ask: Ask, devices: list[UUID], bodies: Mapping[UUID, bytes]) -> list[Chunk]:
     """Cut the sorted targets into rows; device channels first, then the named ones."""
-    devices = sorted(set(ask.device_ids))
     named = sorted((device, channel) for channel, device in ask.channel_ids.items())
     size = targets.CHUNK
     chunks: list[Chunk] = []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
 import cramjam
@@ -63,11 +63,16 @@ async def emit(tx: Connection, events: Iterable[Event]) -> None:
     from what is in hand.
     Raises EventTooLargeError and ForeignTopicError, both before anything is sent.
     """
-    rows = [_row(event) for event in events]
+    rows = [row_of(event) for event in events]
     if not rows:
         return
     service = await tx.fetchval(EMIT, *zip(*rows, strict=True), datetime.now(UTC))
-    for topic in {str(row[1]) for row in rows}:
+    announce(tx, service, {row.topic for row in rows})
+
+
+def announce(tx: Connection, service: str, topics: Iterable[str]) -> None:
+    """Wake the relay once `tx` has committed; raises ForeignTopicError for others' topics."""
+    for topic in topics:
         owner = TOPICS[topic.format(service=service)].owner
         if owner != service:
             raise ForeignTopicError(f"{topic} is written by {owner}, not by {service}")
@@ -104,7 +109,22 @@ def shard_of(key: str) -> int:
     return zlib.crc32(key.encode()) % SHARDS
 
 
-def _row(event: Event) -> Sequence[Any]:
+class Row(NamedTuple):
+    """What is stored of an event, in the order of EMIT."""
+
+    shard: int
+    topic: str
+    key: str
+    type: str
+    payload: str
+    event_id: UUID
+    correlation_id: str
+    causation_id: str | None
+    traceparent: str | None
+
+
+def row_of(event: Event) -> Row:
+    """Return what is stored of an event; raises EventTooLargeError."""
     payload = event.model_dump_json()
     _check_size(event, payload)
     event_id: UUID = uuid7()
@@ -112,7 +132,7 @@ def _row(event: Event) -> Sequence[Any]:
     correlation, traceparent = event.trail
     if cause:
         correlation = correlation or cause.correlation_id or str(cause.event_id)
-    return (
+    return Row(
         shard_of(event.subject),
         event.TOPIC,
         event.subject,

@@ -56,7 +56,8 @@ class Event(Part):
 
     _meta: Meta | None = PrivateAttr(default=None)
     _cause: Meta | None = PrivateAttr(default=None)
-    _trail: tuple[str | None, str | None] = PrivateAttr(default=(None, None))
+    # None by default: anything else would be copied for every event that is made.
+    _trail: tuple[str | None, str | None] | None = PrivateAttr(default=None)
 
     @property
     def subject(self) -> str:
@@ -100,7 +101,7 @@ class Event(Part):
     @property
     def trail(self) -> tuple[str | None, str | None]:
         """Correlation and trace of the request that led to this event."""
-        return self._trail
+        return self._trail or (None, None)
 
     def payload(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

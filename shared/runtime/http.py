@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from shared.runtime.paging import Page, decode_cursor, encode_cursor
 from shared.runtime.problems import Problem
@@ -28,6 +28,7 @@ __all__ = [
     "decode_cursor",
     "encode_cursor",
     "parse_body",
+    "parse_long_body",
     "parse_query",
     "path_id",
     "read_body",
@@ -37,6 +38,8 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 BODY_SECONDS = 30.0
 _MAX_FAULTS = 20
+_LONG_BYTES = 64 * 1024
+_SLICE = 1000
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,53 @@ def path_id(request: web.Request, name: str) -> UUID:
         raise Problem(404, code, f"{name} in the path is no UUID.") from None
 
 
-async def parse_body(request: web.Request, model: type[M]) -> M:
-    """The JSON body as `model`; refuses other content types, rubbish and what is too large."""
-    if request.content_type != "application/json":
-        raise Problem(415, "json_wanted", "Send the body as application/json.")
-    data = await read_body(request)
+async def parse_body(request: web.Request, model: type[M], data: bytes | None = None) -> M:
+    """The JSON body as `model`; refuses other content types, rubbish and what is too large.
+
+    `data`: the body, where it was read already.
+    """
+    _want_json(request)
     try:
-        return model.model_validate_json(data)
+        return model.model_validate_json(await read_body(request) if data is None else data)
     except ValidationError as error:
         raise _invalid(error, 422, "body_invalid", "The body is not valid.") from None
+
+
+async def parse_long_body(request: web.Request, model: type[M], long: str) -> M:
+    """Like `parse_body`, for a model whose list `long` may have very many entries.
+
+    They are checked in slices, so that other requests are served in between; the model's own
+    checks see an empty list.
+    """
+    _want_json(request)
+    data = await read_body(request)
+    raw = _json(data) if len(data) > _LONG_BYTES else None
+    entries = raw.get(long) if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or not isinstance(entries, list):
+        return await parse_body(request, model, data)
+    annotation: Any = model.model_fields[long].annotation
+    adapter: TypeAdapter[list[Any]] = TypeAdapter(annotation)
+    try:
+        parsed = model.model_validate(raw | {long: []})
+        found: list[Any] = []
+        for at in range(0, len(entries), _SLICE):
+            found += adapter.validate_python(entries[at : at + _SLICE])
+            await asyncio.sleep(0)
+    except ValidationError as error:
+        raise _invalid(error, 422, "body_invalid", "The body is not valid.") from None
+    return parsed.model_copy(update={long: found})
+
+
+def _want_json(request: web.Request) -> None:
+    if request.content_type != "application/json":
+        raise Problem(415, "json_wanted", "Send the body as application/json.")
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
 
 
 async def read_body(request: web.Request, limit: int | None = None) -> bytes:

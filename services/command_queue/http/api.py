@@ -13,7 +13,14 @@ from services.command_queue.http import views
 from services.command_queue.intake import Intake
 from services.command_queue.reading import Reading
 from services.command_queue.requests import Ask
-from shared.runtime.http import Page, caller, parse_body, parse_query, render
+from shared.runtime.http import (
+    Page,
+    caller,
+    parse_body,
+    parse_long_body,
+    parse_query,
+    render,
+)
 from shared.runtime.jobs import Wake
 from shared.runtime.paging import page_of
 from shared.runtime.problems import Problem
@@ -29,7 +36,7 @@ _LARGEST = 32 * 1024 * 1024
 
 async def create(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/commands: 202 with the command's id; 200 when the key repeats a request."""
-    body = await parse_body(request, views.NewCommand)
+    body = await parse_long_body(request, views.NewCommand, "device_ids")
     permission = f"command.{body.kind}"
     caller(request).require(permission)
     ask = Ask(

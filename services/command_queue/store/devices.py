@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from shared.db.pool import Connection
@@ -72,7 +72,7 @@ ON CONFLICT (sha256) DO UPDATE
 """
 
 PLACES = """
-SELECT asked.place, d.known, d.platform, d.ownership, d.os_version, e.enrollment_id, e.generation,
+SELECT d.known, d.platform, d.ownership, d.os_version, e.enrollment_id, e.generation,
        e.state, e.mode, e.supervised, e.access_rights, h.channel_id, h.kind = 'user' AS user_channel
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (device_id, channel_id, place)
 JOIN device AS d ON d.device_id = asked.device_id
@@ -84,6 +84,7 @@ LEFT JOIN LATERAL (
                ELSE channel.channel_id = asked.channel_id END
 ) AS h ON true
 LEFT JOIN enrollment AS e ON e.enrollment_id = coalesce(h.enrollment_id, d.current_enrollment)
+ORDER BY asked.place
 """
 
 WAKE = """
@@ -169,9 +170,8 @@ class Stored:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a target's command would wait: None where nothing is known."""
+class Place(NamedTuple):
+    """Where a target's command would wait, in the order of PLACES: None where nothing is known."""
 
     known: bool
     platform: str | None
@@ -252,11 +252,7 @@ async def keep_enrollments(
 async def places(tx: Connection, targets: Sequence[tuple[UUID, UUID | None]]) -> list[Place]:
     """Return where (device, channel or None) targets are served, in order; devices are locked."""
     rows = await tx.fetch(PLACES, [one[0] for one in targets], [one[1] for one in targets])
-    found = {row["place"]: row for row in rows}
-    return [
-        Place(**{name: found[number][name] for name in Place.__dataclass_fields__})
-        for number in range(1, len(targets) + 1)
-    ]
+    return [Place(*row) for row in rows]
 
 
 async def closed(tx: Connection, channels: Collection[UUID]) -> set[UUID]:

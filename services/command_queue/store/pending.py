@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from shared.db.pool import Connection
@@ -91,7 +91,7 @@ FROM unnest($1::uuid[]) AS asked (enrollment_id) CROSS JOIN LATERAL (
 MEASURE = """
 SELECT state, count(*) AS targets, min(queued_at) AS oldest FROM pending GROUP BY state
 """
-COUNT_UNEXPANDED = "SELECT count(*) FROM target"
+COUNT_UNEXPANDED = "SELECT coalesce(sum(size), 0) FROM target"
 
 ADD = """
 INSERT INTO pending (
@@ -117,8 +117,7 @@ WHERE p.channel_id = asked.channel_id AND p.command_id = asked.command_id AND p.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(NamedTuple):
     """A row to be added, its fields in the order of ADD."""
 
     channel_id: UUID
@@ -215,10 +214,7 @@ async def in_doubt(tx: Connection, enrollments: Sequence[UUID]) -> dict[UUID, tu
 
 async def add(tx: Connection, rows: Sequence[New]) -> None:
     """Add open work; the devices' rows are locked."""
-    columns: list[list[Any]] = [
-        [getattr(row, name) for row in rows] for name in New.__dataclass_fields__
-    ]
-    await tx.execute(ADD, *columns)
+    await tx.execute(ADD, *zip(*rows, strict=True))
 
 
 async def of_devices(tx: Connection, devices: Collection[UUID]) -> list[Open]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from shared.db.pool import Connection
+from shared.db.pool import Connection, Record
 
 CHUNK: Final = 250
+_ROWS: Final = 20
 
 ADD = """
 INSERT INTO target (
@@ -21,16 +22,20 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 # The first chunk of every command before the second of any: a command to one device does not wait
 # until 100,000 others are in their queues, and large ones take turns.
 NEXT = """
-SELECT ordinal, chunk, size FROM target ORDER BY chunk, priority DESC, ordinal LIMIT $1
-"""
-READ = """
-SELECT t.command_id, t.chunk, t.ordinal, t.device_ids, t.channel_ids, t.bodies,
-       c.kind, c.request_type, c.state, c.priority, c.created_at, c.end_reason,
-       c.correlation_id, c.traceparent
-FROM unnest($1::bigint[], $2::int[]) AS next (ordinal, chunk)
+SELECT t.ordinal, t.chunk, t.device_ids, t.channel_ids, t.bodies, c.command_id, c.kind,
+       c.request_type, c.state, c.priority, c.created_at, c.end_reason, c.correlation_id,
+       c.traceparent
+FROM (
+    SELECT ordinal, chunk, size,
+           sum(size) OVER (ORDER BY chunk, priority DESC, ordinal ROWS UNBOUNDED PRECEDING) AS total
+    FROM (
+        SELECT ordinal, chunk, size, priority FROM target
+        ORDER BY chunk, priority DESC, ordinal LIMIT $1
+    ) AS head
+) AS next
 JOIN target AS t ON t.ordinal = next.ordinal AND t.chunk = next.chunk
 JOIN command AS c ON c.command_id = t.command_id
-ORDER BY t.ordinal, t.chunk
+WHERE next.total <= greatest($1, next.size)
 """
 DONE = """
 DELETE FROM target AS t USING unnest($1::bigint[], $2::int[]) AS done (ordinal, chunk)
@@ -46,9 +51,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::timestamptz[])
 ON CONFLICT DO NOTHING
 """
 _WAITING: Final = """
-SELECT w.command_id, w.device_id, w.channel_id, w.body, w.until, c.ordinal, c.kind,
-       c.request_type, c.state, c.priority, c.created_at, c.end_reason, c.correlation_id,
-       c.traceparent
+SELECT w.device_id, w.channel_id, w.body, w.until, c.command_id, c.ordinal, c.kind, c.request_type,
+       c.state, c.priority, c.created_at, c.end_reason, c.correlation_id, c.traceparent
 FROM waiting AS w JOIN command AS c ON c.command_id = w.command_id
 """
 WAITING_FOR = f"{_WAITING} WHERE w.device_id = ANY($1::uuid[]) ORDER BY c.ordinal"
@@ -75,11 +79,8 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One target that is on its way into a queue, with what its command says.
-
-    `until` is set while it waits for a device that is not known.
-    """
+class Asked:
+    """What a command says to each of its targets."""
 
     command_id: UUID
     ordinal: int
@@ -91,6 +92,19 @@ class Wanted:
     end_reason: str | None
     correlation_id: str | None
     traceparent: str | None
+
+    @classmethod
+    def of(cls, row: Record) -> Asked:
+        return cls(*(row[name] for name in cls.__dataclass_fields__))
+
+
+class Wanted(NamedTuple):
+    """One target that is on its way into a queue.
+
+    `until` is set while it waits for a device that is not known.
+    """
+
+    asked: Asked
     device_id: UUID
     channel_id: UUID | None
     body: bytes | None
@@ -99,6 +113,10 @@ class Wanted:
     @property
     def target_id(self) -> UUID:
         return self.channel_id or self.device_id
+
+    @property
+    def key(self) -> tuple[UUID, UUID]:
+        return self.asked.command_id, self.target_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,62 +143,43 @@ class Frozen:
 
 async def add(tx: Connection, lists: Sequence[Frozen]) -> None:
     """Store target lists; all or none of them are there when the transaction commits."""
-    await tx.executemany(
-        ADD,
-        [
-            (
-                of.command_id,
-                one.chunk,
-                of.ordinal,
-                of.priority,
-                len(one.device_ids),
-                one.device_ids,
-                one.channel_ids,
-                one.bodies,
-            )
-            for of in lists
-            for one in of.chunks
-        ],
-    )
+    rows = [
+        (
+            of.command_id,
+            one.chunk,
+            of.ordinal,
+            of.priority,
+            len(one.device_ids),
+            one.device_ids,
+            one.channel_ids,
+            one.bodies,
+        )
+        for of in lists
+        for one in of.chunks
+    ]
+    # In pieces: encoding 100,000 ids in one go would hold up everything else.
+    for at in range(0, len(rows), _ROWS):
+        await tx.executemany(ADD, rows[at : at + _ROWS])
 
 
 async def read_next(tx: Connection, limit: int) -> Taken:
     """Read the chunks that are next, together at most `limit` targets, but at least one chunk."""
-    keys: list[tuple[int, int]] = []
-    left = limit
-    for row in await tx.fetch(NEXT, limit):
-        if keys and row["size"] > left:
-            break
-        left -= row["size"]
-        keys.append((row["ordinal"], row["chunk"]))
     wanted: dict[tuple[int, int], list[Wanted]] = {}
-    for row in await tx.fetch(READ, *_columns(keys)) if keys else ():
+    for row in await tx.fetch(NEXT, limit):
         devices: list[UUID] = row["device_ids"]
-        key = (row["ordinal"], row["chunk"])
         channels = row["channel_ids"] or [None] * len(devices)
         bodies = row["bodies"] or [None] * len(devices)
-        wanted[key] = [
-            Wanted(
-                row["command_id"],
-                row["ordinal"],
-                row["kind"],
-                row["request_type"],
-                row["state"],
-                row["priority"],
-                row["created_at"],
-                row["end_reason"],
-                row["correlation_id"],
-                row["traceparent"],
-                *target,
-            )
-            for target in zip(devices, channels, bodies, strict=True)
+        asked = Asked.of(row)
+        wanted[row["ordinal"], row["chunk"]] = [
+            Wanted(asked, *target) for target in zip(devices, channels, bodies, strict=True)
         ]
-    return Taken(list(wanted), wanted)
+    return Taken(sorted(wanted), wanted)
 
 
 async def take(tx: Connection, taken: Taken) -> list[Wanted]:
     """Remove the chunks, and return the targets of those that nobody else has expanded."""
-    rows = await tx.fetch(DONE, *_columns(taken.keys))
+    ordinals, chunks = [key[0] for key in taken.keys], [key[1] for key in taken.keys]
+    rows = await tx.fetch(DONE, ordinals, chunks)
     gone = {(row["ordinal"], row["chunk"]) for row in rows}
     return [one for key in taken.keys if key in gone for one in taken.wanted[key]]
 
@@ -188,7 +187,7 @@ async def take(tx: Connection, taken: Taken) -> list[Wanted]:
 async def wait(tx: Connection, targets: Sequence[Wanted], until: datetime) -> None:
     await tx.execute(
         WAIT,
-        [one.command_id for one in targets],
+        [one.asked.command_id for one in targets],
         [one.device_id for one in targets],
         [one.channel_id for one in targets],
         [one.body for one in targets],
@@ -198,7 +197,10 @@ async def wait(tx: Connection, targets: Sequence[Wanted], until: datetime) -> No
 
 async def waiting_for(tx: Connection, devices: Collection[UUID]) -> list[Wanted]:
     """Return the targets that wait for these devices."""
-    return [Wanted(**row) for row in await tx.fetch(WAITING_FOR, list(devices))]
+    return [
+        Wanted(Asked.of(row), row["device_id"], row["channel_id"], row["body"], row["until"])
+        for row in await tx.fetch(WAITING_FOR, list(devices))
+    ]
 
 
 async def overdue(tx: Connection, now: datetime, limit: int) -> set[UUID]:
@@ -208,10 +210,5 @@ async def overdue(tx: Connection, now: datetime, limit: int) -> set[UUID]:
 
 async def waited(tx: Connection, targets: Sequence[Wanted]) -> None:
     """Take targets out of waiting."""
-    await tx.execute(
-        WAITED, [one.command_id for one in targets], [one.target_id for one in targets]
-    )
-
-
-def _columns(keys: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    return [key[0] for key in keys], [key[1] for key in keys]
+    keys = [one.key for one in targets]
+    await tx.execute(WAITED, [key[0] for key in keys], [key[1] for key in keys])
