@@ -15,8 +15,9 @@ from services.enrollment.directory import Directory
 from services.enrollment.escrow import Escrow
 from services.enrollment.handouts import Handouts
 from services.enrollment.housekeeping import Housekeeping
-from services.enrollment.http import api, devices
+from services.enrollment.http import api, devices, imports
 from services.enrollment.identity import Identities
+from services.enrollment.imports import Imports
 from services.enrollment.issuing import Issuing
 from services.enrollment.jobs import jobs
 from services.enrollment.leaving import Departures
@@ -54,6 +55,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 api.CREDENTIALS: Credentials(pool, settings, clock),
                 api.DIRECTORY: Directory(pool, departures, clock),
                 api.QUARANTINE: Quarantine(pool, context.internal, clock),
+                imports.IMPORTS: Imports(pool, context.cipher, context.sealing, authorities, clock),
             },
             handlers=handlers(clock, departed),
             jobs=jobs(
@@ -106,5 +108,5 @@ SERVICE = Service(
     summary="Who is managed: credentials, certificates, check-ins, device identity",
     settings=EnrollmentSettings,
     build=build,
-    routes=(*devices.ROUTES, *api.ROUTES),
+    routes=(*devices.ROUTES, *api.ROUTES, *imports.ROUTES),
 )

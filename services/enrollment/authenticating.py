@@ -199,6 +199,7 @@ async def _introduce(
 async def _pin(tx: Connection, accepted: Sequence[_Accepted]) -> list[CertificateIssued]:
     """Bind each certificate to its enrollment; only now it is known which device it is of."""
     renewing = {one.attempt.certificate for one in accepted if one.decision.enrollment}
+    imported = {one.pin.sha256 for one in accepted if one.pin.grant and one.pin.grant.imported}
     pinned = await certificates.pin(
         tx,
         [
@@ -214,6 +215,7 @@ async def _pin(tx: Connection, accepted: Sequence[_Accepted]) -> list[Certificat
             serial_number=one.serial_number,
             not_after=one.not_after,
             renewal=one.sha256 in renewing,
+            imported=one.sha256 in imported,
         )
         for one in pinned
     ]

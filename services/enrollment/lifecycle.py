@@ -163,6 +163,8 @@ def _check_bounds(grant: Grant, claim: Claim) -> None:
     """What the credential is bound to is not negotiable (security.md, Rogue enrollment)."""
     if grant.withdrawn:
         raise Refused("credential_revoked", "the credential was revoked")
+    if grant.udid and (grant.id_kind, grant.udid) != (claim.id_kind, claim.udid):
+        raise Refused("certificate_of_another", "the certificate was registered for another id")
     if grant.serial and claim.serial and _plain(grant.serial) != _plain(claim.serial):
         raise Refused("serial_not_allowed", "the credential is bound to another serial")
     if grant.platform and claim.platform not in (grant.platform, "unknown"):
@@ -180,9 +182,13 @@ def _untold(grant: Grant, claim: Claim) -> list[str]:
 
 
 def _proves(grant: Grant, claim: Claim, device: Hardware) -> bool:
-    """A credential made for exactly this serial is a person's word for this hardware."""
+    """A credential made for exactly this serial is a person's word for this hardware.
+
+    An import is not: it says what another server believed.
+    """
     return bool(
-        grant.serial
+        not grant.imported
+        and grant.serial
         and claim.serial
         and device.serial
         and _plain(grant.serial) == _plain(claim.serial) == _plain(device.serial)

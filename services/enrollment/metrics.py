@@ -26,6 +26,9 @@ SCEP_REQUESTS = Counter(
 CERTIFICATES_ISSUED = Counter(
     "muster_enrollment_certificates_issued_total", "Device identities issued.", ["kind"]
 )
+IMPORTED = Counter(
+    "muster_enrollment_imported_total", "Rows of imports, by what became of them.", ["outcome"]
+)
 QUARANTINED = Counter(
     "muster_enrollment_quarantined_total", "Enrollments that wait for a person's decision."
 )

@@ -9,7 +9,7 @@ from services.inventory.settings import InventorySettings
 from shared.bus.handlers import Handlers
 from shared.events.commands import CommandAnswerPart, CommandFinished, DeviceSeen
 from shared.events.device_state import DeviceState
-from shared.events.devices import DeviceEnrolled, DeviceUnenrolled
+from shared.events.devices import DeviceEnrolled, DeviceImported, DeviceUnenrolled
 from shared.runtime.clock import Clock
 
 
@@ -17,6 +17,7 @@ def handlers(settings: InventorySettings, clock: Clock) -> Handlers:
     return {
         DeviceState: partial(devices.replace, every=settings.refresh_every, clock=clock),
         DeviceEnrolled: refresh.after_enrollment,
+        DeviceImported: partial(refresh.after_import, clock=clock),
         DeviceUnenrolled: devices.stop,
         DeviceSeen: devices.seen,
         CommandAnswerPart: answers.keep_part,

@@ -15,7 +15,7 @@ from shared.bus import outbox
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.commands import CommandFinished, CommandRequested, TargetState
-from shared.events.devices import DeviceEnrolled
+from shared.events.devices import DeviceEnrolled, DeviceImported
 from shared.events.inventory import Section
 from shared.runtime.clock import Clock
 
@@ -69,6 +69,14 @@ async def after_enrollment(tx: Connection, events: Sequence[DeviceEnrolled]) -> 
             for section in SECTIONS
         ],
     )
+
+
+async def after_import(tx: Connection, events: Sequence[DeviceImported], *, clock: Clock) -> None:
+    """Bring the turn of these devices forward: a whole fleet may have come in a few minutes, and
+    the schedule asks it at its own pace. Who is not in a hurry waits for the daily round.
+    """
+    hurried = [event.device_id for event in events if event.refresh]
+    await store.hurry(tx, hurried, clock.now())
 
 
 def after_configuration(events: Iterable[CommandFinished]) -> list[CommandRequested]:

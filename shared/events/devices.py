@@ -55,6 +55,29 @@ class DeviceEnrolled(DeviceEvent):
     enrolled_at: AwareDatetime
 
 
+class DeviceImported(DeviceEvent):
+    """An enrollment was taken over from another server as it stood there: the device takes commands
+    now, without having enrolled here.
+    """
+
+    TYPE: ClassVar[str] = "muster.device.imported.v1"
+    enrollment_id: UUID
+    generation: int
+    channel_id: UUID
+    platform: Platform
+    ownership: Ownership
+    serial: Short | None = None
+    model: Short | None = None
+    product: Short | None = None
+    os_version: Short | None = None
+    build: Short | None = None
+    name: Short | None = None
+    refresh: bool = False
+    """Its first inventory is wanted soon; else its turn comes within the daily round."""
+    actor: Short
+    imported_at: AwareDatetime
+
+
 class UserChannelOpened(DeviceEvent):
     """A user of the device has a channel of their own."""
 
@@ -108,13 +131,15 @@ class BootstrapTokenChanged(DeviceEvent):
 
 
 class CertificateIssued(DeviceEvent):
-    """A device identity certificate left the CA."""
+    """A device identity certificate counts from now on: it left the CA, or was imported."""
 
     TYPE: ClassVar[str] = "muster.certificate.issued.v1"
     sha256: Short
     serial_number: Short
     not_after: AwareDatetime
     renewal: bool = False
+    imported: bool = False
+    """Another CA issued it: it stands on no list of ours, only its pin can be refused."""
 
 
 class CertificateRevoked(DeviceEvent):

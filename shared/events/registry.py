@@ -71,6 +71,7 @@ EVENTS: dict[str, type[Event]] = {
     model.TYPE: model
     for model in (
         devices.DeviceEnrolled,
+        devices.DeviceImported,
         devices.UserChannelOpened,
         devices.DeviceUnenrolled,
         devices.DeviceQuarantined,

@@ -270,15 +270,19 @@ def _matching(body: Mapping[str, Any], key: str, pattern: re.Pattern[str]) -> st
 
 
 def _text(body: Mapping[str, Any], key: str) -> str | None:
-    """Return a text for people: control characters dropped, cut at 255; empty counts as absent."""
     value = body.get(key)
     if value is None:
         return None
     if not isinstance(value, str):
         raise MessageError(f"bad {key}")
+    return cleaned(value)
+
+
+def cleaned(text: str) -> str | None:
+    """Return a text for people: control characters dropped, cut at 255; empty counts as absent."""
     kept = (
         letter
-        for letter in value[: 4 * _TEXT_LENGTH]
+        for letter in text[: 4 * _TEXT_LENGTH]
         if unicodedata.category(letter) not in {"Cc", "Cs"}
     )
     return "".join(kept)[:_TEXT_LENGTH].strip() or None

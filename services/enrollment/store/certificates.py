@@ -14,6 +14,13 @@ INSERT INTO certificate (sha256, serial_number, authority, key_sha256, der, not_
                          session_id, device_id, enrollment_id, issued_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
+ADD_ALL = """
+INSERT INTO certificate (sha256, serial_number, authority, key_sha256, der, not_before, not_after,
+                         session_id, device_id, enrollment_id, issued_at)
+SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea[],
+                     $6::timestamptz[], $7::timestamptz[], $8::uuid[], $9::uuid[], $10::uuid[],
+                     $11::timestamptz[])
+"""
 # The condition is the pin itself: a certificate never moves to another enrollment.
 PIN = """
 UPDATE certificate SET enrollment_id = news.enrollment_id, device_id = news.device_id
@@ -114,6 +121,24 @@ async def add(tx: Connection, certificate: Certificate) -> None:
         certificate.device_id,
         certificate.enrollment_id,
         certificate.issued_at,
+    )
+
+
+async def add_all(tx: Connection, added: Sequence[Certificate]) -> None:
+    """Add many; none of them may be known."""
+    await tx.execute(
+        ADD_ALL,
+        [one.sha256 for one in added],
+        [one.serial_number for one in added],
+        [one.authority for one in added],
+        [one.key_sha256 for one in added],
+        [one.der for one in added],
+        [one.not_before for one in added],
+        [one.not_after for one in added],
+        [one.session_id for one in added],
+        [one.device_id for one in added],
+        [one.enrollment_id for one in added],
+        [one.issued_at for one in added],
     )
 
 

@@ -57,6 +57,11 @@ JOIN unnest($1::uuid[], $2::int[]) AS asked (enrollment_id, generation) USING (e
 WHERE e.generation = asked.generation OR asked.generation = 0
 """
 ESCROW = "UPDATE enrollment SET bootstrap_token = $2 WHERE enrollment_id = $1"
+ESCROW_ALL = """
+UPDATE enrollment SET bootstrap_token = news.token
+FROM unnest($1::uuid[], $2::bytea[]) AS news (enrollment_id, token)
+WHERE enrollment.enrollment_id = news.enrollment_id
+"""
 BOOTSTRAP_TOKEN = "SELECT bootstrap_token FROM enrollment WHERE enrollment_id = $1"  # noqa: S105
 HAS_TOKENS = """
 SELECT EXISTS (
@@ -189,6 +194,11 @@ async def at_generation(tx: Connection, asked: Sequence[tuple[UUID, int]]) -> se
 async def set_bootstrap_token(tx: Connection, enrollment_id: UUID, token: bytes | None) -> None:
     """`token` is encrypted; None deletes."""
     await tx.execute(ESCROW, enrollment_id, token)
+
+
+async def set_bootstrap_tokens(tx: Connection, tokens: Sequence[tuple[UUID, bytes]]) -> None:
+    """(enrollment, token), encrypted."""
+    await tx.execute(ESCROW_ALL, [t[0] for t in tokens], [t[1] for t in tokens])
 
 
 async def bootstrap_token(tx: Connection, enrollment_id: UUID) -> bytes | None:

@@ -21,6 +21,7 @@ SELECT c.sha256, c.not_before, c.not_after, c.revoked_at IS NOT NULL AS revoked,
        c.enrollment_id IS NOT NULL AS pinned,
        s.session_id, s.credential_id, s.platform, s.ownership, s.serial AS bound_serial,
        s.user_name, s.access_rights AS granted_rights, s.renews IS NOT NULL AS renews,
+       s.id_kind AS bound_kind, s.udid AS bound_udid, c.authority IS NULL AS imported,
        k.revoked_at IS NOT NULL AS withdrawn,
        EXISTS (SELECT FROM fence AS f WHERE f.enrollment_id = e.enrollment_id
                  AND f.ends IS NOT NULL) AS leaving,
@@ -65,7 +66,10 @@ class Enrollment:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the profile was handed out for; its certificate may make one enrollment of it."""
+    """What the profile was handed out for; its certificate may make one enrollment of it.
+
+    `imported`: no profile of ours, but a certificate that was registered for this `udid`.
+    """
 
     session_id: UUID
     credential_id: UUID | None
@@ -75,6 +79,9 @@ class Grant:
     user_name: str | None
     access_rights: int | None
     withdrawn: bool
+    imported: bool = False
+    id_kind: str | None = None
+    udid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +145,9 @@ def _pin(row: Record) -> Pin:
             user_name=row["user_name"],
             access_rights=row["granted_rights"],
             withdrawn=row["withdrawn"] and not row["renews"],
+            imported=row["imported"],
+            id_kind=row["bound_kind"],
+            udid=row["bound_udid"],
         )
     return Pin(
         sha256=row["sha256"],

@@ -24,6 +24,8 @@ CURRENT = """
 SELECT topic, development FROM push_certificate
 WHERE current AND not_after > $1 ORDER BY sequence DESC LIMIT 1
 """
+# Also of a topic that new profiles no longer name: its devices are still woken.
+SERVED = "SELECT topic FROM push_certificate WHERE topic = ANY($1::text[]) AND not_after > $2"
 
 
 async def replace(tx: Connection, news: Sequence[PushCertificateChanged]) -> None:
@@ -43,3 +45,8 @@ async def current(tx: Connection, now: datetime) -> tuple[str, bool] | None:
     """The topic that new profiles name, and whether it belongs to the development environment."""
     row = await tx.fetchrow(CURRENT, now)
     return (row["topic"], row["development"]) if row else None
+
+
+async def served(tx: Connection, topics: Sequence[str], now: datetime) -> set[str]:
+    """Which of these topics a push certificate can reach."""
+    return {row["topic"] for row in await tx.fetch(SERVED, list(topics), now)}

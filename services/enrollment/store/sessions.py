@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from secrets import token_bytes
 from uuid import UUID
 
 from shared.db.pool import Connection
@@ -12,6 +14,17 @@ ADD = """
 INSERT INTO session (session_id, credential_id, renews, challenge_sha256, platform, ownership,
                      serial, user_name, access_rights, created_at, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+# No profile and no challenge that anybody knows: the certificate exists already.
+REGISTER = """
+INSERT INTO session (session_id, challenge_sha256, id_kind, udid, serial, platform, ownership,
+                     user_name, access_rights, certificate_sha256, created_at, expires_at)
+SELECT session_id, challenge, id_kind, udid, serial, platform, ownership, user_name, access_rights,
+       certificate, $11, $11
+FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::text[], $9::int[], $10::bytea[])
+  AS news (session_id, challenge, id_kind, udid, serial, platform, ownership, user_name,
+           access_rights, certificate)
 """
 FIND = """
 SELECT s.session_id, s.credential_id, s.renews, s.platform, s.ownership, s.serial, s.user_name,
@@ -54,6 +67,39 @@ class Session:
     """The device of `renews`."""
     withdrawn: bool = False
     """The credential was revoked meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A foreign certificate that may make one enrollment, of this id."""
+
+    session_id: UUID
+    certificate_sha256: bytes
+    id_kind: str
+    udid: str
+    serial: str | None
+    platform: str | None
+    ownership: str
+    user_name: str | None
+    access_rights: int | None
+
+
+async def register(tx: Connection, registered: Sequence[Registration], now: datetime) -> None:
+    """Open a session for each of these certificates, its challenge unknown to everybody."""
+    await tx.execute(
+        REGISTER,
+        [r.session_id for r in registered],
+        [token_bytes(32) for _ in registered],
+        [r.id_kind for r in registered],
+        [r.udid for r in registered],
+        [r.serial for r in registered],
+        [r.platform for r in registered],
+        [r.ownership for r in registered],
+        [r.user_name for r in registered],
+        [r.access_rights for r in registered],
+        [r.certificate_sha256 for r in registered],
+        now,
+    )
 
 
 async def add(tx: Connection, session: Session, challenge_sha256: bytes) -> None:

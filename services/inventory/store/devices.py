@@ -51,6 +51,12 @@ FROM unnest($1::uuid[], $2::uuid[]) AS ended (device_id, enrollment_id)
 WHERE device.device_id = ended.device_id AND device.enrollment_id = ended.enrollment_id
 """
 
+# Also a device not heard of yet: its own event keeps the earlier turn.
+HURRY = """
+UPDATE device SET refresh_due_at = least(refresh_due_at, $2)
+WHERE device_id = ANY($1::uuid[]) AND (managed OR sequence = 0)
+"""
+
 SEEN = """
 UPDATE device SET last_seen_at = greatest(device.last_seen_at, seen.at)
 FROM unnest($1::uuid[], $2::timestamptz[]) AS seen (device_id, at)
@@ -152,6 +158,11 @@ async def reported(tx: Connection, news: Sequence[tuple[UUID, str | None, str | 
     """(device, its own name, its system's version); None leaves what is known."""
     if news:
         await tx.execute(REPORTED, [n[0] for n in news], [n[1] for n in news], [n[2] for n in news])
+
+
+async def hurry(tx: Connection, devices: Sequence[UUID], now: datetime) -> None:
+    """Make it these devices' turn."""
+    await tx.execute(HURRY, list(devices), now)
 
 
 async def due(tx: Connection, now: datetime, limit: int) -> list[UUID]:
