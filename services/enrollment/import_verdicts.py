@@ -46,11 +46,11 @@ class Verdict:
     @property
     def gist(self) -> tuple[Outcome, str | None, UUID | None, bytes | None]:
         """What two looks at the same row must agree in; ids that were drawn are not in it."""
-        drawn = self.decision is not None and self.decision.unheard_of
+        given = self.decision if self.decision and not self.decision.unheard_of else None
         return (
             self.outcome,
             self.code,
-            None if drawn else self.device_id,
+            given.device_id if given else None,
             self.pin.sha256 if self.pin else None,
         )
 

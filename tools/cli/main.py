@@ -18,6 +18,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "up": ("up",),
     "fleet": ("simulate",),
     "devices": ("devices",),
+    "imports": ("import",),
     "credentials": ("credentials",),
     "commands": ("command",),
     "policies": ("policies", "verdicts"),
