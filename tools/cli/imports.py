@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+import orjson
+
 from tools.cli.client import Client
 from tools.cli.errors import CliError, Refused
 from tools.cli.output import note, table
@@ -195,7 +197,7 @@ def _row(line: bytes) -> Any:
     if len(line) == _LONGEST_LINE:
         raise CliError(f"a line holds at most {_LONGEST_LINE} bytes")
     try:
-        return json.loads(line)
+        return orjson.loads(line)
     except ValueError:
         # Never the line itself: it holds secrets.
         raise CliError("the line is not JSON") from None
