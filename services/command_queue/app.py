@@ -31,6 +31,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
     requests = Requests(context.cipher, settings)
     identity = Identity(road, clock, settings)
     delivery = Delivery(road, clock, context.cipher, context.sealing.keyring, settings)
+    intake = Intake(road, clock, requests, expand)
     fencing = Fencing(road, clock, settings)
     presence = Presence(road, clock)
     seen = asyncio.create_task(presence.run(settings.seen_flush_seconds), name="presence")
@@ -39,7 +40,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
             values={
                 devices.CONNECT: Connect(road, identity, delivery, presence, settings.large_bodies),
                 internal.FENCING: fencing,
-                api.INTAKE: Intake(pool, clock, requests, expand),
+                api.INTAKE: intake,
                 api.CONTROL: Control(pool, clock),
                 api.READING: Reading(pool),
                 api.SWEEP: sweep,
@@ -53,6 +54,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
             await seen
         await identity.close()
         await delivery.close()
+        await intake.close()
         await fencing.close()
 
 

@@ -23,8 +23,6 @@ from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.store import commands, outcomes, targets
 from services.command_queue.store.targets import Chunk, Frozen
 from shared.bus import outbox
-from shared.bus.context import correlation_id
-from shared.bus.tracing import current_traceparent
 from shared.db.pool import Connection
 from shared.events import Event, uuid7
 from shared.events.commands import CommandClass, CommandCreated
@@ -56,6 +54,9 @@ class Ask:
     channel_ids: Mapping[UUID, UUID] = field(default_factory=dict)
     by_enrollment: bool = False
     cause: Event | None = None
+    correlation_id: str | None = None
+    """With `traceparent` the trail of a person's request, which has no event as its cause."""
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,10 @@ class Requests:
         ready = [one for one in prepared if isinstance(one, _Prepared)]
         known = await commands.find_by_key(tx, [_key(one.ask) for one in ready])
         new = _first_of_each_key([one for one in ready if _key(one.ask) not in known])
-        await self._store(tx, new, now)
-        # Also what another transaction stored under the same key a moment ago.
-        known = await commands.find_by_key(tx, [_key(one.ask) for one in ready])
+        known |= await self._store(tx, new, now)
+        # What another transaction stored under the same key a moment ago.
+        if late := [key for one in ready if (key := _key(one.ask)) not in known]:
+            known |= await commands.find_by_key(tx, late)
         return [
             one if isinstance(one, CommandRefused) else self._result(one, known[_key(one.ask)])
             for one in prepared
@@ -164,9 +166,12 @@ class Requests:
             return body
         return self._cipher.encrypt(body, table="command", column="body", row=str(command_id))
 
-    async def _store(self, tx: Connection, new: Sequence[_Prepared], now: datetime) -> None:
+    async def _store(
+        self, tx: Connection, new: Sequence[_Prepared], now: datetime
+    ) -> dict[tuple[str, str], commands.Known]:
+        """Store what is asked for the first time; return by its key what was."""
         if not new:
-            return
+            return {}
         holds = await limits.judge(
             tx,
             [
@@ -205,6 +210,7 @@ class Requests:
             metrics.REQUESTED.labels(one.order.kind, "accepted").inc()
         created = {row.command_id: row for row in rows}
         await outbox.emit(tx, [_event(one, created[one.command_id]) for one in stored])
+        return {_key(one.ask): created[one.command_id].known for one in stored}
 
     def _row(self, one: _Prepared, hold: str | None, now: datetime) -> commands.New:
         ask, order = one.ask, one.order
@@ -231,10 +237,8 @@ class Requests:
             target_count=one.count,
             created_at=now,
             expires_at=now + ask.expires_in,
-            correlation_id=cause.correlation_id if cause else correlation_id.get(),
-            traceparent=trails.kept(
-                cause.traceparent if cause else current_traceparent(), one.count
-            ),
+            correlation_id=cause.correlation_id if cause else ask.correlation_id,
+            traceparent=trails.kept(cause.traceparent if cause else ask.traceparent, one.count),
         )
 
     def _result(self, one: _Prepared, known: commands.Known) -> Accepted | CommandRefused:
@@ -370,4 +374,6 @@ def _event(one: _Prepared, row: commands.New) -> Event:
         target_count=row.target_count,
         expires_at=row.expires_at,
     )
-    return event if one.ask.cause is None else event.because(one.ask.cause)
+    if one.ask.cause is None:
+        return event.along(row.correlation_id, row.traceparent)
+    return event.because(one.ask.cause)

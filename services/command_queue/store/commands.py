@@ -215,6 +215,11 @@ class New:
     correlation_id: str | None
     traceparent: str | None
 
+    @property
+    def known(self) -> Known:
+        """What its idempotency key stands for from now on."""
+        return Known(**{name: getattr(self, name) for name in Known.__dataclass_fields__})
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
