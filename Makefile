@@ -25,11 +25,11 @@ down: ## stop servers that a killed `make up` left running
 
 test: ## run all tests on servers of their own; TESTS=tests/inventory for some
 	@$(VENV) dev
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -m "not chaos" $(TESTS)
 
 test-fast: ## run the tests that take seconds, not minutes
 	@$(VENV) dev
-	@$(BIN)/python -m pytest -m "not slow" $(TESTS)
+	@$(BIN)/python -m pytest -m "not slow and not chaos" $(TESTS)
 
 check: ## lint, format, types, import contracts
 	@$(VENV) dev

@@ -81,9 +81,16 @@ class _Noisy(logging.Filter):
         return not noisy or self._limit.filter(record)
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Counts what cannot be written: a full disk must not fill the terminal with stack traces."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
+        metrics.LOGS_LOST.inc()
+
+
 def set_up(level: str, stream: TextIO | None = None) -> None:
     """Make every logger of the process write JSON lines to `stream`."""
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = _Lines(stream or sys.stdout)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(_Noisy())
     logging.basicConfig(level=level, handlers=[handler], force=True)

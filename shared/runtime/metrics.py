@@ -46,6 +46,9 @@ TLS_NOT_AFTER = Gauge(
     "When the certificate of a listener expires (Unix time)",
     ["listener"],
 )
+LOGS_LOST = Counter(
+    "muster_logs_lost_total", "Log lines that could not be written: a full disk, a closed pipe"
+)
 WATCHDOG_HEALTHY = Gauge(
     "muster_watchdog_healthy", "1 while the part makes progress, 0 when it is stuck", ["service"]
 )

@@ -126,6 +126,16 @@ async def test_devices_are_enrolled_inventoried_and_judged_and_everything_is_kep
         assert "set-up token" not in muster.said()
         kept = (await muster.run("devices"))[1]
         assert _serials(kept) == serials
+        await _survives_its_database(muster)
+
+
+async def _survives_its_database(muster: Muster) -> None:
+    """PostgreSQL dies under it: it says so, starts it again, and goes on."""
+    pid_file = muster.home / "state" / "postgres" / "data" / "postmaster.pid"
+    os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+    await muster.until(lambda: "PostgreSQL is back" in muster.said(), muster.said)
+    assert "PostgreSQL died and is started again" in muster.said()
+    await muster.shows("DEVICE ID", "devices")
 
 
 def _serials(table: str) -> list[str]:

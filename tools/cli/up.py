@@ -28,7 +28,6 @@ from shared.runtime.service import Service
 from shared.runtime.settings import Settings
 from shared.sealed import ensure_service_keys
 from tools.cli import fleet, local_tls, place, services
-from tools.cli.errors import CliError
 from tools.cli.place import Addresses
 from tools.embedded.apns import ApnsStandIn
 from tools.embedded.home import Home
@@ -36,7 +35,6 @@ from tools.embedded.progress import Progress
 from tools.embedded.stack import Embedded, Running
 
 _LOG_BYTES = 50 * 1024 * 1024
-_WATCH_SECONDS = 2.0
 _OWN_APNS = "MUSTER_PUSH_NOTIFIER_APNS_HOST"
 
 
@@ -67,7 +65,7 @@ class Up:
 
 
 class Supervisor:
-    """Holds everything up until it is told to stop, or until a server dies under it."""
+    """Holds everything up until it is told to stop; servers that die are started again."""
 
     def __init__(self, home: Home, simulate: int = 0) -> None:
         self._home, self._simulate = home, simulate
@@ -85,19 +83,20 @@ class Supervisor:
             async with AsyncExitStack() as stack:
                 embedded = Embedded(self._home, self._progress)
                 running = await stack.enter_async_context(embedded)
+                await stack.enter_async_context(embedded.kept(self._say))
                 up = await stack.enter_async_context(self._services(running))
                 print(announcement(up), flush=True)
                 if self._simulate:
                     simulators = fleet.Simulators(up.addresses, self._home, self._simulate)
                     stack.push_async_callback(simulators.stop)
                     await simulators.start()
-                died = await self._until_stopped(embedded)
+                self._started = True
+                await self._stop.wait()
+                print("Stopping…", flush=True)
         except asyncio.CancelledError:
             if not self._stop.is_set():
                 raise
             return 0
-        if died:
-            raise CliError(f"PostgreSQL or Kafka died: see {self._home.logs}, then `make up` again")
         print("Stopped. Everything is kept for the next start.")
         return 0
 
@@ -113,17 +112,10 @@ class Supervisor:
         if not self._started and main is not None:
             main.cancel()
 
-    async def _until_stopped(self, embedded: Embedded) -> bool:
-        """Wait; True when a server died."""
-        self._started = True
-        while not self._stop.is_set():
-            if not embedded.servers_running():
-                return True
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_WATCH_SECONDS):
-                    await self._stop.wait()
-        print("Stopping…", flush=True)
-        return False
+    @staticmethod
+    def _say(text: str) -> None:
+        """A line of its own, also while a line about the simulators moves."""
+        print(f"\n{text}", flush=True)
 
     @asynccontextmanager
     async def _services(self, running: Running) -> AsyncIterator[Up]:

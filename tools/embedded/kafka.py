@@ -54,6 +54,11 @@ class Kafka:
     def running(self) -> bool:
         return self._process is not None and self._process.running()
 
+    @property
+    def died(self) -> bool:
+        """Whether it is gone without having been told to stop."""
+        return self._process is not None and not self._process.running()
+
     async def start(self, step: Step | None = None) -> None:
         """Fetch what is missing, format on first use, start, and return once the broker serves.
 

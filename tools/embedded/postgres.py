@@ -142,6 +142,11 @@ class Postgres:
     def running(self) -> bool:
         return self._process is not None and self._process.running()
 
+    @property
+    def died(self) -> bool:
+        """Whether it is gone without having been told to stop."""
+        return self._process is not None and not self._process.running()
+
     async def start(self) -> None:
         """Initialise on first use, start, and return once connections are accepted.
 

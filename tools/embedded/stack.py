@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from urllib.parse import unquote
@@ -16,6 +16,7 @@ from tools.embedded import databases, kafka, postgres, topics
 from tools.embedded.errors import EmbeddedError
 from tools.embedded.home import Home, write_private
 from tools.embedded.kafka_config import ADMIN, Ports
+from tools.embedded.keeping import Keeper, Kept, Say
 from tools.embedded.processes import Process
 from tools.embedded.progress import Progress
 
@@ -142,6 +143,28 @@ class Embedded:
         """Tell whether both are still there: false means that one died under us."""
         servers = [server for server in (self._kafka, self._postgres) if server]
         return all(server.running() for server in servers)
+
+    @contextlib.asynccontextmanager
+    async def kept(self, say: Say) -> AsyncIterator[None]:
+        """Start again what dies, and tell of a disk that fills, for the length of a block."""
+        keeper = asyncio.create_task(Keeper(self._keeps(), say).run(), name="keeper")
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    def _keeps(self) -> list[Kept]:
+        """The embedded ones; outside servers have keepers of their own."""
+        state, kept = self.home.state, []
+        if self._postgres:
+            meanwhile = "devices and people are asked to come again (503)."
+            kept.append(Kept("PostgreSQL", self._postgres, state / "postgres", meanwhile))
+        if self._kafka:
+            meanwhile = "devices are served, events wait in the outbox."
+            kept.append(Kept("Kafka", self._kafka, state / "kafka", meanwhile))
+        return kept
 
     def _ports(self) -> dict[str, int]:
         alive = []
