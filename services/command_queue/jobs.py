@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from services.command_queue import expansion, measuring, sweeping
 from services.command_queue.settings import CommandQueueSettings
-from shared.db.pool import Pool
+from shared.db.plans import analyze_grown
+from shared.db.pool import Pool, connected
 from shared.runtime.clock import Clock
 from shared.runtime.jobs import Job, Wake
 
@@ -33,6 +34,10 @@ def jobs(
     async def measure() -> None:
         await measuring.measure(pool, clock.now())
 
+    async def keep_plans() -> None:
+        async with connected(pool) as connection:
+            await analyze_grown(connection)
+
     return [
         # Chunks are taken once whoever takes them: single only because two would wait for each
         # other's devices.
@@ -40,6 +45,7 @@ def jobs(
         Job("give up unknown devices", 10, give_up),
         Job("sweep ended commands", 5, sweep_ended, wake=sweep),
         Job("tidy history", 6 * 3600, tidy),
+        Job("analyze what has grown", 5, keep_plans),
         # Every process tells: the gauge of one that lost the job would stand still.
         Job("measure queues", 60, measure, single=False),
     ]

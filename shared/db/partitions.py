@@ -199,10 +199,10 @@ async def _missing(
 ) -> list[_Span]:
     taken = await _partitions(tx, table)
     now = datetime.now(UTC)
-    spans = _spans(now - timedelta(days=days_behind), now + timedelta(days=days_ahead), span_days)
+    wanted = spans(now - timedelta(days=days_behind), now + timedelta(days=days_ahead), span_days)
     return [
         _Span(f"{table}_p{low:%Y%m%d}", low, high)
-        for low, high in spans
+        for low, high in wanted
         if not any(low < other.high and other.low < high for other in taken)
     ]
 
@@ -238,7 +238,7 @@ async def _partitions(tx: Connection, table: str) -> list[_Span]:
     ]
 
 
-def _spans(begin: datetime, end: datetime, days: int) -> Iterator[tuple[datetime, datetime]]:
+def spans(begin: datetime, end: datetime, days: int) -> Iterator[tuple[datetime, datetime]]:
     """Spans that start on multiples of `days`: every process arrives at the same borders."""
     span = timedelta(days=days)
     start = _EPOCH + ((begin - _EPOCH) // span) * span

@@ -45,11 +45,12 @@ CREATE TABLE channel (
 CREATE INDEX channel_device ON channel (device_id);
 
 CREATE TABLE pin (
-    sha256 bytea PRIMARY KEY,
+    sha256 bytea NOT NULL,
     device_id uuid NOT NULL,
     enrollment_id uuid NOT NULL
 );
 CREATE INDEX pin_enrollment ON pin (enrollment_id);
+ALTER TABLE pin ADD PRIMARY KEY (sha256);
 
 CREATE TABLE authority (
     authority text PRIMARY KEY,
@@ -177,16 +178,16 @@ CREATE TABLE target (
     device_ids uuid[] NOT NULL,
     -- Null: the device channel of each; else the named channel of each.
     channel_ids uuid[],
-    bodies bytea[],
-    PRIMARY KEY (ordinal, chunk)
+    bodies bytea[]
 ) WITH (
     -- Rows live for moments: the head of the index must not fill with dead entries.
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_threshold = 500,
     autovacuum_vacuum_cost_delay = 0
 );
-CREATE INDEX target_next ON target (chunk, priority DESC, ordinal);
 CREATE INDEX target_command ON target (command_id);
+CREATE INDEX target_next ON target (chunk, priority DESC, ordinal);
+ALTER TABLE target ADD PRIMARY KEY (ordinal, chunk);
 
 -- Targets whose device or channel is not known yet.
 CREATE TABLE waiting (
@@ -220,16 +221,18 @@ CREATE TABLE pending (
     push_wanted boolean NOT NULL DEFAULT false,
     queued_at timestamptz NOT NULL,
     sent_at timestamptz,
-    body bytea,
-    PRIMARY KEY (channel_id, command_id)
+    body bytea
 ) WITH (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_cost_delay = 0
 );
-CREATE INDEX pending_next ON pending (channel_id, priority DESC, seq);
-CREATE INDEX pending_command ON pending (command_id, channel_id);
+-- Of indexes that look equally good, as all do while the table is empty, the planner takes the
+-- youngest, and a plan made then serves until the table is analysed: the key comes last.
 CREATE INDEX pending_device ON pending (device_id);
+CREATE INDEX pending_command ON pending (command_id, channel_id);
+CREATE INDEX pending_next ON pending (channel_id, priority DESC, seq);
+ALTER TABLE pending ADD PRIMARY KEY (channel_id, command_id);
 
 -- The one outcome of each target. A target that had no channel is filed under its device's id.
 CREATE TABLE outcome (

@@ -45,8 +45,12 @@ FIND_BY_KEY = """
 SELECT k.command_id, k.actor, k.idempotency_key, k.digest, c.state, c.command_class,
        c.hold_reason, c.target_count, c.created_at, c.expires_at
 FROM unnest($1::text[], $2::text[]) AS asked (actor, idempotency_key)
-JOIN request_key AS k ON k.actor = asked.actor AND k.idempotency_key = asked.idempotency_key
-LEFT JOIN command AS c ON c.command_id = k.command_id
+CROSS JOIN LATERAL (
+    SELECT * FROM request_key AS taken
+    WHERE taken.actor = asked.actor AND taken.idempotency_key = asked.idempotency_key OFFSET 0
+) AS k
+LEFT JOIN LATERAL (SELECT * FROM command WHERE command.command_id = k.command_id OFFSET 0) AS c
+     ON true
 """
 # Asked only for keys of commands that are over: every other request is spared the partitions.
 FIND_PAST = """

@@ -75,15 +75,21 @@ PLACES = """
 SELECT d.known, d.platform, d.ownership, d.os_version, e.enrollment_id, e.generation,
        e.state, e.mode, e.supervised, e.access_rights, h.channel_id, h.kind = 'user' AS user_channel
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (device_id, channel_id, place)
-JOIN device AS d ON d.device_id = asked.device_id
+CROSS JOIN LATERAL (
+    SELECT * FROM device WHERE device.device_id = asked.device_id OFFSET 0
+) AS d
 LEFT JOIN LATERAL (
     SELECT channel.* FROM channel
     WHERE channel.device_id = asked.device_id
       AND CASE WHEN asked.channel_id IS NULL
                THEN channel.enrollment_id = d.current_enrollment AND channel.kind = 'device'
                ELSE channel.channel_id = asked.channel_id END
+    OFFSET 0
 ) AS h ON true
-LEFT JOIN enrollment AS e ON e.enrollment_id = coalesce(h.enrollment_id, d.current_enrollment)
+LEFT JOIN LATERAL (
+    SELECT * FROM enrollment
+    WHERE enrollment.enrollment_id = coalesce(h.enrollment_id, d.current_enrollment) OFFSET 0
+) AS e ON true
 ORDER BY asked.place
 """
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from shared.db.pool import Connection
 
 # Deleting the open row and writing the outcome is one statement: a target is always in exactly one
-# of the two tables, and a second answer finds nothing to end.
+# of the two tables, and a second answer finds nothing to end. OFFSET 0: see speakers.FIND.
 SETTLE = """
 WITH told AS (
     SELECT * FROM unnest(
@@ -39,7 +39,9 @@ SELECT gone.channel_id, gone.command_id, gone.device_id, gone.enrollment_id, gon
        gone.state, gone.reason, gone.deliveries, gone.queued_at, gone.sent_at,
        c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
        c.traceparent, coalesce(rest.busy, false) AS busy, coalesce(rest.deferred, false) AS deferred
-FROM gone JOIN command AS c ON c.command_id = gone.command_id
+FROM gone CROSS JOIN LATERAL (
+    SELECT * FROM command WHERE command.command_id = gone.command_id OFFSET 0
+) AS c
 LEFT JOIN LATERAL (
     SELECT true AS busy, bool_or(p.state = 'deferred' AND NOT p.push_wanted) AS deferred
     FROM pending AS p
@@ -72,7 +74,9 @@ WITH filed AS (
 )
 SELECT filed.*, c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
        c.traceparent, NULL::timestamptz AS sent_at, false AS busy, false AS deferred
-FROM filed JOIN command AS c ON c.command_id = filed.command_id
+FROM filed CROSS JOIN LATERAL (
+    SELECT * FROM command WHERE command.command_id = filed.command_id OFFSET 0
+) AS c
 """
 
 # The range is what lets partitions be left out before they are opened: a join does not.

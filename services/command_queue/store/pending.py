@@ -37,8 +37,12 @@ WITH asked AS (
     FROM asked CROSS JOIN LATERAL (
         SELECT p.channel_id, p.command_id, h.unlock_token
         FROM pending AS p
-        JOIN command AS c ON c.command_id = p.command_id
-        JOIN enrollment AS e ON e.enrollment_id = p.enrollment_id
+        CROSS JOIN LATERAL (
+            SELECT * FROM command WHERE command.command_id = p.command_id OFFSET 0
+        ) AS c
+        CROSS JOIN LATERAL (
+            SELECT * FROM enrollment WHERE enrollment.enrollment_id = p.enrollment_id OFFSET 0
+        ) AS e
         JOIN channel AS h ON h.channel_id = p.channel_id
         WHERE p.channel_id = asked.channel_id
           AND (p.state IN ('queued', 'sent') OR p.state = 'deferred' AND asked.deferred_too)

@@ -10,19 +10,29 @@ from uuid import UUID
 from services.command_queue.store.pending import SERVABLE
 from shared.db.pool import Connection
 
-# One read for a whole batch of polls; nothing is written or locked.
+# One read for a whole batch of polls; nothing is written or locked. OFFSET 0 keeps the planner from
+# another order: it would scan tables that are empty while it plans, and large ones thereafter.
 FIND = f"""
 SELECT asked.place, e.device_id, e.enrollment_id, e.state, e.udid,
        h.channel_id, h.open,
        EXISTS (
-           SELECT FROM pending AS p JOIN command AS c ON c.command_id = p.command_id
+           SELECT FROM pending AS p CROSS JOIN LATERAL (
+               SELECT * FROM command WHERE command.command_id = p.command_id OFFSET 0
+           ) AS c
            WHERE p.channel_id = h.channel_id AND p.state IN ('queued', 'sent', 'deferred')
              AND {SERVABLE}
        ) AS work
 FROM unnest($1::bytea[]) WITH ORDINALITY AS asked (sha256, place)
-JOIN pin ON pin.sha256 = asked.sha256
-JOIN enrollment AS e ON e.enrollment_id = pin.enrollment_id
-LEFT JOIN channel AS h ON h.enrollment_id = e.enrollment_id AND h.kind = 'device'
+CROSS JOIN LATERAL (
+    SELECT enrollment_id FROM pin WHERE pin.sha256 = asked.sha256 OFFSET 0
+) AS pinned
+CROSS JOIN LATERAL (
+    SELECT * FROM enrollment WHERE enrollment.enrollment_id = pinned.enrollment_id OFFSET 0
+) AS e
+LEFT JOIN LATERAL (
+    SELECT channel_id, open FROM channel
+    WHERE channel.enrollment_id = e.enrollment_id AND channel.kind = 'device' OFFSET 0
+) AS h ON true
 """
 
 FIND_USER = """

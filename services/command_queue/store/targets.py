@@ -33,7 +33,10 @@ FROM (
         ORDER BY chunk, priority DESC, ordinal LIMIT $1
     ) AS head
 ) AS next
-JOIN target AS t ON t.ordinal = next.ordinal AND t.chunk = next.chunk
+CROSS JOIN LATERAL (
+    SELECT * FROM target
+    WHERE target.ordinal = next.ordinal AND target.chunk = next.chunk OFFSET 0
+) AS t
 JOIN command AS c ON c.command_id = t.command_id
 WHERE next.total <= greatest($1, next.size)
 """
