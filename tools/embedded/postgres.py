@@ -165,10 +165,10 @@ class Postgres:
             await self._initialise(binaries, account)
         await self._launch(binaries, account)
 
-    async def stop(self) -> None:
-        """Fast shutdown: sessions are ended, what was committed is safe."""
+    async def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Fast shutdown: sessions are ended, what was committed is safe (SIGQUIT: immediate)."""
         if self._process:
-            await self._process.stop(signal.SIGINT)
+            await self._process.stop(number)
             self._process = None
 
     async def kill(self) -> None:

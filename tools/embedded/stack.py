@@ -129,9 +129,23 @@ class Embedded:
         if self._kafka:
             await self._kafka.stop()
 
+    async def kill_kafka(self) -> None:
+        """As `stop_kafka`, by kill -9."""
+        if self._kafka:
+            await self._kafka.kill()
+
     async def start_kafka(self) -> None:
         if self._kafka:
             await self._kafka.start()
+
+    async def crash_postgres(self) -> None:
+        """Immediate shutdown: as after a power cut, for fault tests; `start_postgres` recovers."""
+        if self._postgres:
+            await self._postgres.stop(signal.SIGQUIT)
+
+    async def start_postgres(self) -> None:
+        if self._postgres:
+            await self._postgres.start()
 
     async def restart_postgres(self) -> None:
         """Stop and start the database under its clients, for fault tests."""

@@ -1,0 +1,184 @@
+"""The cluster with handles: proxies on every way, clocks that can be moved, processes that can be
+stopped and resumed, servers that can be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from shared.bus.kafka import KafkaAccess
+from tests.chaos.storm import entry
+from tests.chaos.storm.clocks import Dial
+from tests.chaos.storm.proxy import Link
+from tools.embedded.cluster import Cluster, Part
+from tools.embedded.processes import tail
+
+SETTINGS = {
+    "MUSTER_LOG_LEVEL": "WARNING",
+    # Minutes, not days: what nobody answered must be pushed again while the storm lasts.
+    "MUSTER_PUSH_NOTIFIER_REPUSH_AFTER": "[3, 6, 10]",
+    "MUSTER_PUSH_NOTIFIER_NOT_NOW_WAIT": "3",
+    "MUSTER_PUSH_NOTIFIER_SEND_TIMEOUT": "3",
+    "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_HOUR": "30",
+    "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_DAY": "40",
+}
+SECOND = "command_queue-second"
+"""A second process of command_queue without its listeners: it shares partitions and shards."""
+
+
+@dataclass
+class Stage(Cluster):
+    """`async with Stage(home, plant=…) as stage`."""
+
+    entry: str = "tests.chaos.storm.entry"
+    settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
+    plant: str = ""
+    links: dict[str, Link] = field(default_factory=dict, init=False)
+    dials: dict[str, Dial] = field(default_factory=dict, init=False)
+    down: set[str] = field(default_factory=set, init=False)
+    """Parts that the storm has ended or not yet started; any other that ends is a finding."""
+    paused: set[int] = field(default_factory=set, init=False)
+    _linking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    def _plan(self) -> None:
+        super()._plan()
+        ports = self.home.ports([f"{SECOND}-internal"])
+        log = self.home.logs / f"{SECOND}.log"
+        second = Part(SECOND, "command_queue", ("consumer", "worker"), {}, {}, log)
+        second.ports = {"devices": 0, "api": 0, "internal": ports[f"{SECOND}-internal"]}
+        self.parts[SECOND] = second
+        second.environ = self._environ(second)
+
+    def _environ(self, part: Part) -> dict[str, str]:
+        found = super()._environ(part)
+        prefix = f"MUSTER_{part.service.upper()}"
+        database = urlsplit(found[f"{prefix}_DATABASE_URL"])
+        link = self._link(part.service, "postgres", database.port or 0)
+        host = f"{database.username}:{database.password}@127.0.0.1:{link.port}"
+        found[f"{prefix}_DATABASE_URL"] = urlunsplit(database._replace(netloc=host))
+        broker = int(self.running.kafka_admin.bootstrap.rpartition(":")[2])
+        link = self._link(part.service, "kafka", broker)
+        found[f"{prefix}_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{link.port}"
+        found[entry.BROKER] = f"{broker}:{link.port}"
+        if part.service == "enrollment":
+            urls = json.loads(found["MUSTER_INTERNAL_URLS"])
+            far = urlsplit(urls["command_queue"]).port or 0
+            fence = self._link("enrollment", "command_queue", far)
+            urls["command_queue"] = f"http://127.0.0.1:{fence.port}"
+            found["MUSTER_INTERNAL_URLS"] = json.dumps(urls)
+        found[entry.CLOCK] = str(self._dial(part.service).file)
+        if self.plant:
+            found[entry.PLANT] = self.plant
+        return found
+
+    def _link(self, service: str, server: str, target: int) -> Link:
+        name = f"{service}→{server}"
+        if name not in self.links:
+            key = f"link-{service}-{server}"
+            self.links[name] = Link(name, self.home.ports([key])[key], target)
+        return self.links[name]
+
+    def _dial(self, service: str) -> Dial:
+        if service not in self.dials:
+            self.dials[service] = Dial(self.home.run / f"{service}.clock")
+        return self.dials[service]
+
+    async def launch(self, name: str) -> None:
+        async with self._linking:
+            for link in self.links.values():
+                await link.start()
+        if name == SECOND and name not in self.down:
+            self.down.add(name)  # it stays away until a fault brings it
+            return
+        await super().launch(name)
+        self.down.discard(name)
+
+    async def until_ready(self, name: str) -> None:
+        if name not in self.down:
+            await super().until_ready(name)
+
+    async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        self.down.add(name)
+        await super().kill(name, number)
+
+    async def _stop_parts(self) -> None:
+        self.resume_all()
+        await super()._stop_parts()
+        for link in self.links.values():
+            await link.stop()
+
+    @property
+    def services(self) -> list[str]:
+        """The parts that always run."""
+        return [name for name in self.parts if name != SECOND]
+
+    def fallen(self) -> list[str]:
+        """Parts that ended although nobody ended them, with their last words."""
+        return [
+            f"{name} ended by itself ({part.process.returncode}): {tail(part.log)[-1500:]}"
+            for name, part in self.parts.items()
+            if name not in self.down and part.process and part.process.returncode is not None
+        ]
+
+    # Stopping and resuming: no fault is more like a machine that hangs.
+
+    def pids_of(self, victim: str) -> list[int]:
+        """The processes of a part, or of a server with its children."""
+        if victim in self.parts:
+            return [self.parts[victim].pid]
+        pid = self.embedded.pids()[victim]
+        return [pid, *_children(pid)]
+
+    def pause(self, victim: str) -> list[int]:
+        pids = self.pids_of(victim)
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        self.paused.update(pids)
+        return pids
+
+    def resume(self, pids: Iterable[int]) -> None:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+            self.paused.discard(pid)
+
+    def resume_all(self) -> None:
+        self.resume(list(self.paused))
+
+    def broker(self) -> KafkaAccess:
+        """The broker as its administrator, past all proxies."""
+        login = self.running.kafka_admin
+        return KafkaAccess(
+            bootstrap=login.bootstrap,
+            username=login.username,
+            password=login.password,
+            heartbeat_ms=500,
+        )
+
+    async def heal(self) -> None:
+        """Everything up, connected and in time; raises when a service does not become ready."""
+        self.resume_all()
+        for link in self.links.values():
+            link.heal()
+        for dial in self.dials.values():
+            dial.turn(0)
+        self.apns.rules.clear()
+        await asyncio.gather(*(self.until_ready(name) for name in self.services))
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
