@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import aiohttp
 import asyncpg
@@ -17,11 +18,16 @@ from tests.chaos.storm.stage import Stage
 from tests.chaos.storm.wire import Wire
 
 LONGEST = 300.0
-_LOOK = 1.0
+_LOOK, _SAY = 1.0, 20.0
 OPEN_WORK = """
-SELECT (SELECT count(*) FROM pending) AS pending, (SELECT count(*) FROM waiting) AS waiting,
+SELECT (SELECT count(*) FROM pending WHERE state <> 'cancel_requested') AS pending,
+       (SELECT count(*) FROM waiting) AS waiting,
        (SELECT count(*) FROM target) AS unexpanded
 """
+# Handed out, the answer lost on its way, then cancelled: the device has nothing to say of it.
+AWAITED = "SELECT count(*) FROM pending WHERE state = 'cancel_requested'"
+_LATER = 2 * 3600.0
+"""Beyond the expiry of every command."""
 FENCES = "SELECT count(*) AS fences FROM fence"
 NOT_ENROLLED = """
 SELECT count(*) AS devices FROM device LEFT JOIN enrollment ON enrollment_id = current_enrollment
@@ -30,10 +36,11 @@ WHERE device.device_id::text = ANY($1) AND state IS DISTINCT FROM 'enrolled'
 _AWAY = (OSError, TimeoutError, KafkaError, asyncpg.PostgresError, aiohttp.ClientError)
 
 
-async def until_quiet(stage: Stage, wire: Wire, fleet: Fleet) -> str:
+async def until_quiet(stage: Stage, wire: Wire, fleet: Fleet, say: Callable[[str], None]) -> str:
     """Return when no work is open, no event on its way and nobody behind; empty, or what was not
     so in all that time.
     """
+    said = time.monotonic()
     deadline, before, unrest = time.monotonic() + LONGEST, None, "nothing was looked at"
     while time.monotonic() < deadline:
         try:
@@ -44,11 +51,25 @@ async def until_quiet(stage: Stage, wire: Wire, fleet: Fleet) -> str:
         except _AWAY as error:
             unrest = repr(error)
         else:
+            if not unrest and await _await_no_more(stage):
+                unrest = "outcomes are awaited"
             if not unrest and ends == before:
                 return ""
             before = None if unrest else ends
+        if unrest and time.monotonic() - said > _SAY:
+            said = time.monotonic()
+            say(f"waiting: {unrest}")
         await asyncio.sleep(_LOOK)
     return unrest or "events go round and round"
+
+
+async def _await_no_more(stage: Stage) -> bool:
+    """Let command_queue's clock jump while nothing else moves, so that it gives up what no device
+    will ever answer; True while there is such a thing.
+    """
+    [row] = await stage.query("command_queue", AWAITED)
+    stage.dials["command_queue"].turn(_LATER if row[0] else 0)
+    return bool(row[0])
 
 
 async def _unrest(stage: Stage, fleet: Fleet, ends: dict[tuple[str, int], int]) -> str:

@@ -92,6 +92,7 @@ def _unexplained(outcome: Outcome, asked: Asked | None, book: Book) -> str | Non
     """What is odd about an outcome; None: it has its cause."""
     said = {one.status for one in book.said if one.command_id == outcome.command_id}
     left = any(asked is None or one.ended > asked.began for one in book.leavings)
+    cancelled = asked is not None and asked.cancel_began < NEVER
     match outcome.state:
         case "acknowledged":
             fine, why = "Acknowledged" in said, "the device never said so"
@@ -99,10 +100,11 @@ def _unexplained(outcome: Outcome, asked: Asked | None, book: Book) -> str | Non
             fine = bool(said & {"Error", "CommandFormatError"}) or outcome.deliveries == 0
             why = f"the device reported no error ({outcome.reason})"
         case "cancelled":
-            fine = left or (asked is not None and asked.cancel_began < NEVER)
+            fine = left or cancelled
             why = f"nobody cancelled it, and the device never left ({outcome.reason})"
         case "unconfirmed":
-            fine, why = left and outcome.deliveries > 0, "the device never left"
+            fine = (left or cancelled) and outcome.deliveries > 0
+            why = "the device never left, and nobody cancelled it"
         case "expired":
             fine, why = asked is not None and asked.expires <= 60, "its time was not over"
         case _:

@@ -140,7 +140,7 @@ class Storm:
         await self.people.finish()
         await self.people.lift_all()
         await self.people.cancel_held()
-        if unrest := await until_quiet(self.stage, self.wire, self.fleet):
+        if unrest := await until_quiet(self.stage, self.wire, self.fleet, self._tell):
             self.ledger.violated(f"it does not come to rest: {unrest}")
         await self._check()
         self._tell(f"checked: {len(self.ledger.violations)} violations")
