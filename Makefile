@@ -9,6 +9,9 @@ SAVE =
 BASE =
 NEW =
 ARGS =
+SEED =
+FAULTS = 150
+PLANT =
 BIN = .muster/venv/bin
 VENV = PYTHON="$(PYTHON)" sh tools/embedded/venv.sh
 
@@ -64,9 +67,12 @@ bench-peers: ## the same load on Muster and on NanoMDM, turn about; needs Go to 
 	@set -- $(ARGS); if [ -n "$(SAVE)" ]; then set -- "$$@" --save "$(SAVE)"; fi; \
 		exec $(BIN)/python -m tools.bench.peers "$$@"
 
-chaos: ## kill services and servers under load and count what was lost
+chaos: ## a storm of 150 faults, some twenty minutes; SEED=7 repeats one, PLANT=no-inbox plants a bug
 	@$(VENV) dev
-	@$(BIN)/python -m pytest tests/chaos
+	@set -- --faults "$(FAULTS)"; \
+	if [ -n "$(SEED)" ]; then set -- "$$@" --seed "$(SEED)"; fi; \
+	if [ -n "$(PLANT)" ]; then set -- "$$@" --plant "$(PLANT)"; fi; \
+	exec $(BIN)/python -m tests.chaos.storm "$$@"
 
 requirements: ## lock requirements/*.in anew, with hashes, without index addresses
 	@$(VENV) dev

@@ -63,6 +63,7 @@ class Living:
     async def live(self) -> None:
         """For ever: connect, work the queue off, and wait for a reason to come again."""
         while True:
+            self._awake.clear()  # before it looks: a push that comes meanwhile counts
             try:
                 await self._turn()
             except LOST:
@@ -81,7 +82,6 @@ class Living:
                 await self.start_over()
 
     async def _pause(self) -> None:
-        self._awake.clear()
         wait = self.chance.uniform(0.3, 1.5)
         if not (self.polls or self.wants_back or self.device.enrollment is None):
             wait = 3600.0

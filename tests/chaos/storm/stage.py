@@ -39,7 +39,6 @@ SECOND = "command_queue-second"
 class Stage(Cluster):
     """`async with Stage(home, plant=…) as stage`."""
 
-    entry: str = "tests.chaos.storm.entry"
     settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
     plant: str = ""
     links: dict[str, Link] = field(default_factory=dict, init=False)
@@ -79,6 +78,10 @@ class Stage(Cluster):
         if self.plant:
             found[entry.PLANT] = self.plant
         return found
+
+    def command(self, part: Part) -> list[str]:
+        return ["tests.chaos.storm.entry" if one == "tools.cli" else one
+                for one in super().command(part)]  # fmt: skip
 
     def _link(self, service: str, server: str, target: int) -> Link:
         name = f"{service}→{server}"

@@ -135,8 +135,6 @@ class Storm:
             self.ledger.violated(f"a service does not come back: {error!r:.2000}")
             return
         self.fleet.calm = True
-        for living in self.fleet.devices:
-            living.wake()
         await self.people.finish()
         await self.people.lift_all()
         await self.people.cancel_held()
