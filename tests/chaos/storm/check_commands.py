@@ -14,8 +14,7 @@ OUTCOMES = """
 SELECT command_id::text, device_id::text, state, reason, deliveries FROM outcome
 """
 COMMANDS = """
-SELECT command_id::text, actor, idempotency_key, target_count, command_class, hold_reason
-FROM command
+SELECT command_id::text, target_count FROM any_command
 """
 LEFT_OVER = """
 SELECT command_id::text, device_id::text, state FROM pending

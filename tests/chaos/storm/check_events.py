@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from shared.events import Event, commands, device_state, devices, inventory, pushes
 from shared.events.audit import AuditRecorded
-from tests.chaos.storm.check_commands import outcomes_of
+from tests.chaos.storm.check_commands import COMMANDS, outcomes_of
 from tests.chaos.storm.ledger import Ledger
 from tests.chaos.storm.report import Report
 from tests.chaos.storm.stage import Stage
@@ -80,16 +80,15 @@ async def _finished_once(stage: Stage, wire: Wire, ledger: Ledger) -> None:
 
 async def _told_of_every_command(stage: Stage, wire: Wire, ledger: Ledger) -> None:
     """Each command was told of, and what services asked for became one command each."""
-    rows = await stage.query(
-        "command_queue", "SELECT command_id::text, actor, idempotency_key FROM command"
-    )
+    rows = await stage.query("command_queue", COMMANDS)
+    keys = await stage.query("command_queue", "SELECT actor, idempotency_key FROM request_key")
     created = [event.key for event in wire.of_type(commands.CommandCreated.TYPE).values()]
     stored = {row["command_id"] for row in rows}
     if odd := stored ^ set(created):
         ledger.violated(f"commands that were told of and stored differ: {sorted(odd)[:5]}")
     if len(created) != len(set(created)):
         ledger.violated("a command was told of as created twice")
-    known = {(row["actor"], row["idempotency_key"]) for row in rows}
+    known = {(row["actor"], row["idempotency_key"]) for row in keys}
     for event in wire.of_type(commands.CommandRequested.TYPE).values():
         if (event.body["actor"], event.body["idempotency_key"]) not in known:
             ledger.violated(f"{event.event_id} asked for a command, and there is none")

@@ -55,7 +55,7 @@ WHERE open AND waiting_since IS NOT NULL
 """
 CHARGES = "SELECT command_id::text, targets, charged_at FROM charge ORDER BY charged_at"
 DUE = """
-SELECT command_id::text, target_count FROM command
+SELECT command_id::text, target_count FROM any_command
 WHERE command_class = 'destructive' AND hold_reason IS NULL
 """
 _WINDOW = 3600 - 200
