@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from random import Random
 
-from tests.chaos.storm.ledger import NEVER, Asked, Book, Ledger, Said, last_answers
+from tests.chaos.storm.ledger import NEVER, Asked, Book, Ledger, last_answers
 from tests.chaos.storm.report import Report
 from tests.chaos.storm.stage import Stage
 
@@ -116,7 +116,7 @@ def _answers_kept(ledger: Ledger, outcomes: list[Outcome], books: dict[str, Book
     state = {(one.command_id, one.device_id): one.state for one in outcomes}
     for device_id, book in books.items():
         for command_id, said in last_answers(book).items():
-            final = next((one for one in said if _is_final(one)), None)
+            final = next((one for one in said if one.is_final and one.delivered < NEVER), None)
             found = state.get((command_id, device_id))
             wanted = "acknowledged" if final and final.status == "Acknowledged" else "failed"
             if final and found != wanted:
@@ -124,10 +124,6 @@ def _answers_kept(ledger: Ledger, outcomes: list[Outcome], books: dict[str, Book
                     f"{device_id} said {final.status} to {command_id} and got its 200, "
                     f"but the outcome is {found}"
                 )
-
-
-def _is_final(said: Said) -> bool:
-    return said.status != "NotNow" and said.delivered < NEVER
 
 
 async def _progress(stage: Stage, ledger: Ledger, outcomes: list[Outcome], chance: Random) -> int:

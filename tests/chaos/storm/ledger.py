@@ -60,6 +60,11 @@ class Said:
     began: float
     delivered: float = NEVER
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends the command once it is delivered."""
+        return self.status != "NotNow"
+
 
 @dataclass
 class Leaving:
@@ -146,7 +151,12 @@ class Ledger:
 
     def _forbidden(self, book: Book, asked: Asked | None, handout: Handout) -> list[str]:
         """Why this device must not have been given this command by a request begun then."""
-        began, found = handout.began, []
+        began = handout.began
+        found = [
+            f"it said {said.status} and got its 200, {_ago(began, said.delivered)}"
+            for said in book.said
+            if said.command_id == handout.command_id and said.is_final and said.delivered < began
+        ]
         for leaving in book.leavings:
             if leaving.ended >= began:
                 continue
