@@ -145,6 +145,16 @@ async def test_point_11_not_now_then_an_answer_to_another_wants_a_push_once(flee
     assert [e.queue_empty for e in await fleet.finished()] == [False, False]
 
 
+async def test_a_target_that_is_never_queued_does_not_hide_what_waits(fleet: Fleet) -> None:
+    """`queue_empty` ends the pushes to a channel: it must be true of the whole channel."""
+    phone = await fleet.enroll(supervised=False)
+    await fleet.ask(phone, kind="device.restart")
+    await fleet.ask(phone)
+    await fleet.ask(phone, kind="device.restart")
+    found = [(event.state, event.queue_empty) for event in await fleet.finished()]
+    assert found == [("failed", True), ("failed", False)]
+
+
 async def test_the_same_not_now_twice_changes_nothing(fleet: Fleet) -> None:
     phone = await fleet.enroll()
     await fleet.ask(phone)

@@ -73,10 +73,15 @@ WITH filed AS (
               deliveries, queued_at
 )
 SELECT filed.*, c.kind, c.request_type, c.section, c.actor, c.profile_identifier, c.correlation_id,
-       c.traceparent, NULL::timestamptz AS sent_at, false AS busy, false AS deferred
+       c.traceparent, NULL::timestamptz AS sent_at, coalesce(rest.busy, false) AS busy,
+       false AS deferred
 FROM filed CROSS JOIN LATERAL (
     SELECT * FROM command WHERE command.command_id = filed.command_id OFFSET 0
-) AS c
+) AS c LEFT JOIN LATERAL (
+    -- Work of other commands: nobody may take the channel for idle.
+    SELECT true AS busy FROM pending AS p
+    WHERE p.channel_id = filed.channel_id AND p.state IN ('queued', 'sent', 'deferred') LIMIT 1
+) AS rest ON true
 """
 
 # The range is what lets partitions be left out before they are opened: a join does not.
