@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from random import Random
 
-from tests.chaos.storm.ledger import NEVER, Asked, Book, Ledger, last_answers
+from tests.chaos.storm.ledger import NEVER, Asked, Book, Leaving, Ledger, last_answers
 from tests.chaos.storm.report import Report
 from tests.chaos.storm.stage import Stage
 
@@ -90,7 +90,7 @@ def _explain(ledger: Ledger, outcome: Outcome, book: Book) -> None:
 def _unexplained(outcome: Outcome, asked: Asked | None, book: Book) -> str | None:
     """What is odd about an outcome; None: it has its cause."""
     said = {one.status for one in book.said if one.command_id == outcome.command_id}
-    left = any(asked is None or one.ended > asked.began for one in book.leavings)
+    left = any(_explains(one, outcome, asked) for one in book.leavings)
     cancelled = asked is not None and asked.cancel_began < NEVER
     match outcome.state:
         case "acknowledged":
@@ -109,6 +109,12 @@ def _unexplained(outcome: Outcome, asked: Asked | None, book: Book) -> str | Non
         case _:
             fine, why = False, "no such state"
     return None if fine else why
+
+
+def _explains(leaving: Leaving, outcome: Outcome, asked: Asked | None) -> bool:
+    """Whether work ended because its device left: meanwhile, or before, and the event was late."""
+    late = leaving.what in {"check-out", "erase"} and "enrollment" in (outcome.reason or "")
+    return late or asked is None or leaving.ended > asked.began
 
 
 def _answers_kept(ledger: Ledger, outcomes: list[Outcome], books: dict[str, Book]) -> None:
