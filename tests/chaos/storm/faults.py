@@ -67,10 +67,12 @@ async def kill_service(stage: Stage, fault: Fault) -> None:
     await _end_service(stage, fault, signal.SIGKILL)
 
 
-async def kill_in_flight(stage: Stage, fault: Fault) -> None:
-    """A slow database, and in the middle of it the process dies and what it sent is lost."""
+async def kill_at_commit(stage: Stage, fault: Fault) -> None:
+    """The process dies at the worst of moments: its COMMIT is under way and never arrives, or it
+    did and nobody hears of it.
+    """
     link = stage.links[f"{fault.victim}→{POSTGRES}"]
-    link.delay = 0.05 + fault.chance % 100 / 1000
+    await link.at_commit(5.0, arrives=fault.chance % 3 == 0)
     await asyncio.sleep(fault.seconds)
     link.cut()
     await stage.kill(fault.victim)
@@ -266,7 +268,7 @@ STRUCK_NOTHING = _RAISED
 
 KINDS: dict[str, Kind] = {
     "kill service": Kind(20, _VICTIMS, (0, 2), kill_service, "kill -9, started again"),
-    "kill in flight": Kind(8, _VICTIMS, (0.5, 3), kill_in_flight, "kill -9 amid slow statements"),
+    "kill at commit": Kind(12, _VICTIMS, (0.05, 0.5), kill_at_commit, "kill -9 amid a COMMIT"),
     "stop service": Kind(6, _VICTIMS, (0, 1), stop_service, "SIGTERM, started again"),
     "second process": Kind(5, [SECOND], (0, 4), scale, "it shares the work, then is killed"),
     "pause service": Kind(8, _VICTIMS, (1, 8), pause, "SIGSTOP, SIGCONT"),
@@ -306,7 +308,7 @@ def victims_of(fault: Fault) -> tuple[str, ...]:
     """What a fault needs for itself: a service's process, a server, a way."""
     if fault.kind == "rewind":
         return tuple(sorted((fault.victim, KAFKA, SECOND)))
-    if fault.kind == "kill in flight":
+    if fault.kind == "kill at commit":
         return tuple(sorted((fault.victim, f"{fault.victim}→{POSTGRES}")))
     if fault.kind in ("repeat", "rebalance"):
         return (KAFKA,)

@@ -6,6 +6,7 @@ They replace parts of the code in the process that `entry` starts, and exist now
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ from shared.bus import applying, relay
 from shared.bus.relay import Relay
 from shared.db import batcher
 from shared.db.batcher import Batcher
-from shared.db.pool import transaction
 from shared.events import Event
 
 
@@ -27,17 +27,24 @@ class Plant:
 
 def _ack_before_commit() -> None:
     """Callers are answered when their batch is written, not when it has committed."""
+    under_way: ContextVar[Sequence[Any]] = ContextVar("under_way")  # a lane's own
+    make, transact = Batcher.__init__, Batcher._transact
 
-    async def transact(self: Any, batch: Sequence[Any]) -> Sequence[Any]:
-        async with transaction(self._pool) as tx:
-            if self._lock is not None:
-                await self._lock(tx, [entry.key for entry in batch])
-            results: Sequence[Any] = await self._flush(tx, [entry.item for entry in batch])
-            for entry, result in zip(batch, results, strict=True):
+    def hasty(self: Any, name: str, pool: Any, flush: Any, **more: Any) -> None:
+        async def answering(tx: Any, items: Sequence[Any]) -> Any:
+            results = await flush(tx, items)
+            for entry, result in zip(under_way.get(), results, strict=True):
                 batcher._answer(entry.answer, result)
-        return results
+            return results
 
-    Batcher._transact = transact  # type: ignore[method-assign]
+        make(self, name, pool, answering, **more)
+
+    async def noted(self: Any, batch: Sequence[Any]) -> Any:
+        under_way.set(batch)
+        return await transact(self, batch)
+
+    Batcher.__init__ = hasty  # type: ignore[method-assign]
+    Batcher._transact = noted  # type: ignore[method-assign]
 
 
 def _relay_deletes_before_ack() -> None:

@@ -24,6 +24,8 @@ class Link:
         self._open = {"to": asyncio.Event(), "from": asyncio.Event()}
         self._transports: set[asyncio.WriteTransport] = set()
         self._server: asyncio.Server | None = None
+        self._trap: asyncio.Event | None = None
+        self._trapped_arrive = False
         self.heal()
 
     async def start(self) -> None:
@@ -45,6 +47,25 @@ class Link:
 
     def silence(self, direction: Direction) -> None:
         self._open[direction].clear()
+
+    async def at_commit(self, seconds: float, *, arrives: bool) -> None:
+        """Return when a COMMIT is on its way, which then arrives or does not, and whose answer does
+        not come; or after so many seconds without one.
+        """
+        self._trap = trap = asyncio.Event()
+        self._trapped_arrive = arrives
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await trap.wait()
+        self._trap = None
+
+    def _spring(self) -> None:
+        trap, self._trap = self._trap, None
+        if trap is not None:
+            self.silence("from")
+            if not self._trapped_arrive:
+                self.silence("to")
+            trap.set()
 
     def heal(self) -> None:
         self.delay, self.refuses = 0.0, False
@@ -77,6 +98,8 @@ class Link:
         self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(_CHUNK):
+            if self._trap is not None and direction == "to" and b"COMMIT" in data:
+                self._spring()
             if self.delay:
                 await asyncio.sleep(self.delay)
             await self._open[direction].wait()
