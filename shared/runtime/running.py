@@ -81,7 +81,8 @@ async def opened(
         stack.push_async_callback(_closed, road)
         context = _context(service, settings, (pool, road), clock or SystemClock(), internal)
         stack.push_async_callback(context.internal.close)
-        parts = await stack.enter_async_context(service.build(context))
+        # It may write at its first start: the database may go away meanwhile, too.
+        parts = await _patient(settings, lambda: stack.enter_async_context(service.build(context)))
         SERVICE.reset(token)
         yield Running(service, context, parts)
 

@@ -65,6 +65,10 @@ class Model:
         ]
         return min(fit, key=lambda one: (-one.priority, one.number), default=None)
 
+    def tick(self) -> None:
+        """What is handed out later has a later time, as with any clock that does not stand."""
+        self.fleet.clock.advance(timedelta(milliseconds=1))
+
     def check(self, given: Given | None, *, deferred_too: bool) -> None:
         expected = self.next_one(deferred_too=deferred_too)
         assert (given and given.command_uuid) == (expected and expected.command_id)
@@ -82,6 +86,7 @@ class Model:
         self.commands.append(Command(asked["command_id"], kind, priority, number, expires_at))
 
     async def idle(self) -> None:
+        self.tick()
         self.check(await self.phone.idle(), deferred_too=True)
 
     async def idle_and_lose_the_answer(self) -> None:
@@ -105,6 +110,7 @@ class Model:
         await self._reply(self.commands[number % len(self.commands)], status)
 
     async def _reply(self, one: Command, status: str) -> None:
+        self.tick()
         given = await self.phone.say(status, one.command_id)
         if status == "NotNow":
             if one.state == "sent":

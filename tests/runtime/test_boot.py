@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from shared.db.migrate import SchemaError, SchemaTooNewError, migrate
 from shared.runtime.boot import serving
 from shared.runtime.clock import SystemClock
 from shared.runtime.running import opened
+from shared.runtime.service import Context, Parts
 from shared.runtime.tokens import Signer
 from shared.sealed import ensure_service_keys, token_key
 from tools.cli import local_tls, services
@@ -143,6 +145,27 @@ async def test_a_schema_that_is_too_new_is_refused_at_once(
     with pytest.raises(SchemaTooNewError, match="newer release"):
         async with opened(services.load(NAME), settings):
             pytest.fail("it started on a schema that it does not know")
+
+
+async def test_a_database_that_goes_away_while_the_parts_are_built_is_waited_for(
+    make_database: MakeDatabase, environ: Environ
+) -> None:
+    """Some services write at their first start: a restart of the database must not end them."""
+    service, tries = services.load(NAME), 0
+
+    @asynccontextmanager
+    async def build(context: Context[Any]) -> AsyncIterator[Parts]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await context.pool.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        async with service.build(context) as parts:
+            yield parts
+
+    settings = environ(await make_database(NAME), MUSTER_SCHEMA_WAIT_SECONDS="60")
+    async with opened(replace(service, build=build), settings) as running:
+        assert await running.ready()
+    assert tries == 2
 
 
 class Child:

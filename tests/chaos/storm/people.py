@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -38,7 +37,6 @@ class People:
     pace: float = 0.5
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
     _number: int = 0
-    _tasks: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def work(self) -> None:
         """Ask for one thing after the other until cancelled; requests may overlap."""
@@ -54,6 +52,11 @@ class People:
         """Until everything that was asked for is answered."""
         while self._asking:
             await asyncio.wait(self._asking)
+
+    def leave(self) -> None:
+        """Ask no more, also not for what was not answered."""
+        for task in self._asking:
+            task.cancel()
 
     def _begin(self, doing: Any) -> None:
         task = asyncio.create_task(doing)

@@ -124,13 +124,13 @@ class Stage(Cluster):
         """The parts that always run."""
         return [name for name in self.parts if name != SECOND]
 
-    def fallen(self) -> list[str]:
+    def fallen(self) -> dict[str, str]:
         """Parts that ended although nobody ended them, with their last words."""
-        return [
-            f"{name} ended by itself ({part.process.returncode}): {tail(part.log)[-1500:]}"
+        return {
+            name: tail(part.log)
             for name, part in self.parts.items()
             if name not in self.down and part.process and part.process.returncode is not None
-        ]
+        }
 
     # Stopping and resuming: no fault is more like a machine that hangs.
 

@@ -76,6 +76,7 @@ class Storm:
             storm = cls(stage, plan, say, session, Report(plan.seed, stage.plant))
             storm.wire = Wire(stage.broker())
             await storm._enroll()
+            life.callback(storm.people.leave)
             for living in storm.fleet.devices:
                 life.push_async_callback(_ended, asyncio.create_task(living.live()))
             pushes = listen(session, stage.apns.side_url, storm.fleet.mailroom)
@@ -123,8 +124,9 @@ class Storm:
         await self._look_for_fallen()
 
     async def _look_for_fallen(self) -> None:
-        for fallen in self.stage.fallen():
-            self.ledger.violated(fallen)
+        for name, words in self.stage.fallen().items():
+            self.ledger.violated(f"{name} ended by itself: {words}")
+            await self.stage.launch(name)
 
     async def _calm(self) -> None:
         """Heal, let everything come to rest, and compare."""
