@@ -70,9 +70,13 @@ bench-peers: ## the same load on Muster and on NanoMDM, turn about; needs Go to 
 chaos: ## a storm of 150 faults, some twenty minutes; SEED=7 repeats one, PLANT=no-inbox plants a bug
 	@$(VENV) dev
 	@set -- --faults "$(FAULTS)"; \
-	if [ -n "$(SEED)" ]; then set -- "$$@" --seed "$(SEED)"; fi; \
-	if [ -n "$(PLANT)" ]; then set -- "$$@" --plant "$(PLANT)"; fi; \
-	exec $(BIN)/python -m tests.chaos.storm "$$@"
+		if [ -n "$(SEED)" ]; then set -- "$$@" --seed "$(SEED)"; fi; \
+		if [ -n "$(PLANT)" ]; then set -- "$$@" --plant "$(PLANT)"; fi; \
+		exec $(BIN)/python -m tests.chaos.storm "$$@"
+
+chaos-tests: ## faults that ask more of a machine than a test may, such as a disk that is full
+	@$(VENV) dev
+	@$(BIN)/python -m pytest -m chaos tests
 
 requirements: ## lock requirements/*.in anew, with hashes, without index addresses
 	@$(VENV) dev
@@ -85,4 +89,4 @@ clean: ## stop what runs and throw away all data; packages and jars stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.embedded down; fi
 	rm -rf .muster/state .muster/run .muster/logs .muster/secrets .muster/keys .muster/test .muster/ports.json
 
-.PHONY: help up down test test-fast check events openapi bench bench-compare bench-peers chaos requirements clean
+.PHONY: help up down test test-fast check events openapi bench bench-compare bench-peers chaos chaos-tests requirements clean

@@ -20,14 +20,21 @@ from tests.chaos.storm.wire import Wire
 LONGEST = 300.0
 _LOOK, _SAY = 1.0, 20.0
 OPEN_WORK = """
-SELECT (SELECT count(*) FROM pending WHERE state <> 'cancel_requested') AS pending,
+SELECT (
+           SELECT count(*) FROM pending AS p JOIN command AS c USING (command_id)
+           WHERE p.state <> 'cancel_requested' AND NOT (p.state = 'sent' AND c.state = 'expired')
+       ) AS pending,
        (SELECT count(*) FROM waiting) AS waiting,
        (SELECT count(*) FROM target) AS unexpanded
 """
-# Handed out, the answer lost on its way, then cancelled: the device has nothing to say of it.
-AWAITED = "SELECT count(*) FROM pending WHERE state = 'cancel_requested'"
-_LATER = 2 * 3600.0
-"""Beyond the expiry of every command."""
+# Handed out, the answer lost on its way, then cancelled or expired: the device never has anything to
+# say of it.
+AWAITED = """
+SELECT count(*) FROM pending AS p JOIN command AS c USING (command_id)
+WHERE p.state = 'cancel_requested' OR p.state = 'sent' AND c.state = 'expired'
+"""
+_LATER = 3 * 3600.0
+"""Beyond the expiry of every command, and the time in which its answer is awaited."""
 FENCES = "SELECT count(*) AS fences FROM fence"
 NOT_ENROLLED = """
 SELECT count(*) AS devices FROM device LEFT JOIN enrollment ON enrollment_id = current_enrollment

@@ -92,6 +92,7 @@ def _unexplained(outcome: Outcome, asked: Asked | None, book: Book) -> str | Non
     said = {one.status for one in book.said if one.command_id == outcome.command_id}
     left = any(_explains(one, outcome, asked) for one in book.leavings)
     cancelled = asked is not None and asked.cancel_began < NEVER
+    brief = asked is not None and asked.expires <= 60
     match outcome.state:
         case "acknowledged":
             fine, why = "Acknowledged" in said, "the device never said so"
@@ -102,10 +103,10 @@ def _unexplained(outcome: Outcome, asked: Asked | None, book: Book) -> str | Non
             fine = left or cancelled
             why = f"nobody cancelled it, and the device never left ({outcome.reason})"
         case "unconfirmed":
-            fine = (left or cancelled) and outcome.deliveries > 0
-            why = "the device never left, and nobody cancelled it"
+            fine = (left or cancelled or brief) and outcome.deliveries > 0
+            why = "the device never left, nobody cancelled it, and its time was not over"
         case "expired":
-            fine, why = asked is not None and asked.expires <= 60, "its time was not over"
+            fine, why = brief, "its time was not over"
         case _:
             fine, why = False, "no such state"
     return None if fine else why
