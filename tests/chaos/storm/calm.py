@@ -27,8 +27,8 @@ SELECT (
        (SELECT count(*) FROM waiting) AS waiting,
        (SELECT count(*) FROM target) AS unexpanded
 """
-# Handed out, the answer lost on its way, then cancelled or expired: no device will ever say anything
-# of it.
+# Handed out, the answer lost on its way, then cancelled or expired: no device will ever say a word
+# about it.
 AWAITED = """
 SELECT count(*) FROM pending AS p JOIN command AS c USING (command_id)
 WHERE p.state = 'cancel_requested' OR p.state = 'sent' AND c.state = 'expired'
