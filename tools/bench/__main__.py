@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import bench, machine, results, signing
+from tools.bench import bench, fanout, history, machine, results, signing
 from tools.bench.bench import Bench, JsonLine, Options, Scenario
 from tools.bench.fleet import prepare
 from tools.bench.generator import Generator
@@ -30,6 +30,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "storm": bench.storm,
     "enqueue": bench.enqueue,
     "drain": bench.drain,
+    "history": history.history,
+    "fanout": fanout.fanout,
 }
 
 
@@ -40,6 +42,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--commands", type=int, default=5, help="a device (5)")
     parser.add_argument("--rates", type=float, nargs="*", default=[50, 500], help="(50 500)")
     parser.add_argument("--finished", type=int, default=1_000_000, help="history's rows (1000000)")
+    parser.add_argument("--targets", type=int, default=100_000, help="fanout's devices (100000)")
     parser.add_argument("--runs", type=int, default=1, help="repetitions of everything (1)")
     parser.add_argument("--only", choices=SCENARIOS, nargs="+", help="these, and enroll")
     parser.add_argument("--inventory", action="store_true", help="run inventory meanwhile, too")
@@ -52,7 +55,13 @@ async def _run(arguments: argparse.Namespace, progress: Progress) -> AsyncIterat
     shutil.rmtree(ROOT / "state", ignore_errors=True)
     with progress.step(f"keys and certificates of {arguments.devices} devices"):
         fleet = await asyncio.to_thread(prepare, CACHE / "bench", arguments.devices)
-    options = Options(arguments.seconds, arguments.commands, arguments.rates, arguments.finished)
+    options = Options(
+        arguments.seconds,
+        arguments.commands,
+        arguments.rates,
+        arguments.finished,
+        arguments.targets,
+    )
     muster = Muster(ROOT, CACHE, inventory=arguments.inventory)
     wanted = [name for name in SCENARIOS if name in (arguments.only or SCENARIOS)]
     async with muster, Generator() as generator:

@@ -30,6 +30,8 @@ class Options:
     """Polls a second of the open loop."""
     finished: int
     """Finished commands of the scenario `history`."""
+    targets: int = 100_000
+    """Devices of the command of the scenario `fanout`."""
 
 
 @dataclass(frozen=True)

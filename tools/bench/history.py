@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import asyncpg
 
 from shared.db.migrate import migrate
 from tools.bench import machine, past, plans, results, scenarios
+from tools.bench.bench import Bench, JsonLine
 from tools.bench.fleet import Device, prepare
 from tools.bench.generator import Generator
 from tools.bench.meter import calm
@@ -40,6 +41,21 @@ ROOT: Final = REPOSITORY / ".muster" / "bench-history"
 LIMIT: Final = 1.1
 _SERVICE: Final = "command_queue"
 _LOADED: Final = "loaded.json"
+
+
+async def history(bench: Bench) -> AsyncIterator[JsonLine]:
+    """Polls and drains before and after a history is loaded beside them: a quick look.
+
+    `python -m tools.bench.history` compares two installations, turn about.
+    """
+    side, options = Side(bench.muster, bench.ground), bench.options
+    for when in ("before", "after"):
+        async for line in _measure(side, bench.devices, options.seconds, options.commands):
+            yield line | {"scenario": f"{line['scenario']} {when} history"}
+        if when == "before":
+            queue = bench.muster.cluster.running.services[_SERVICE]
+            await past.fill(queue.database_url, options.finished)
+    yield {"history": await past.sizes(bench.muster.queue)}
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,9 @@ async def _side(
     return Side(muster, ground)
 
 
-async def _measure(side: Side, devices: Sequence[Device], seconds: float, commands: int) -> Any:
+async def _measure(
+    side: Side, devices: Sequence[Device], seconds: float, commands: int
+) -> AsyncIterator[dict[str, Any]]:
     """Poll and drain, each a line."""
     await calm(side.muster.everything())
     yield (await scenarios.poll(side.ground, devices, seconds=seconds)).json()

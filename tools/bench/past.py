@@ -145,7 +145,7 @@ def weeks(outcomes: int, now: datetime) -> list[Week]:
 
 async def settle_in(connection: Admin) -> None:
     """Make the silent devices, the same in an empty database as in a full one."""
-    if not await connection.fetchval("SELECT count(*) FROM device"):
+    if await connection.fetchval("SELECT count(*) FROM device") < SILENT:
         await silent.add(connection, SILENT)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import asyncpg
+from shared.db.pool import Connection
 
 # The projection must look as if it had grown: ids are of now, and nothing lies in their order.
 ADD = """
@@ -33,7 +33,7 @@ SELECT device_id, channel_id FROM silent
 """
 
 
-async def add(connection: asyncpg.Connection[asyncpg.Record], count: int) -> dict[UUID, UUID]:
+async def add(connection: Connection, count: int) -> dict[UUID, UUID]:
     """Make `count` enrolled iPhones; return the channel of each by device."""
     rows = await connection.fetch(ADD, count)
     await connection.execute("ANALYZE device, enrollment, channel")
