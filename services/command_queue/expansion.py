@@ -123,7 +123,9 @@ async def _sort(tx: Connection, wanted: Sequence[Wanted], now: datetime) -> _Sor
     found = _Sorted()
     if not wanted:
         return found
-    places = await devices.places(tx, [(one.device_id, one.channel_id) for one in wanted])
+    places = await devices.places(
+        tx, [(one.device_id, one.channel_id, one.asked.ordinal) for one in wanted]
+    )
     raised = await fences.of_devices(tx, sorted({one.device_id for one in wanted}))
     judge = functools.cache(eligibility.why_not)
     for one, place in zip(wanted, places, strict=True):
@@ -149,6 +151,8 @@ def _end(
         # Asked for before the device came again: as if it had been queued then.
         why = "re-enrolled" if fence.state == "reauthenticated" else f"enrollment {fence.state}"
         return TargetState.CANCELLED, why
+    if place.came_back:
+        return TargetState.CANCELLED, "enrollment ended"
     overdue = one.until is not None and one.until <= now
     failure = _failure(asked.request_type, place, judge, overdue=overdue)
     return None if failure is None else (TargetState.FAILED, failure)

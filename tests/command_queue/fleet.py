@@ -139,14 +139,14 @@ class Phone:
     unlock_token: bytes | None = None
     users: dict[str, UUID] = field(default_factory=dict)
 
-    def told(self, *, deleted: bool = False) -> DeviceState:
-        """The device-state event of this moment."""
+    def told(self, *former: Phone, deleted: bool = False) -> DeviceState:
+        """The device-state event of this moment; `former` are earlier enrollments."""
         return DeviceState(
             device_id=self.device_id,
             platform=self.platform,
             ownership=self.ownership,
             os_version=self.os_version,
-            enrollments=[] if deleted else [self._enrollment()],
+            enrollments=[] if deleted else [one._enrollment() for one in (self, *former)],
             current_enrollment=None if self.state == "ended" else self.enrollment_id,
             deleted=deleted,
         )

@@ -7,11 +7,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
 
+from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from tests.command_queue.fleet import Fleet, Given, Phone
 
@@ -212,3 +213,22 @@ async def test_a_command_is_expanded_once_by_two_runners(fleet: Fleet) -> None:
     await asyncio.gather(*(fleet.job("expand targets") for _ in range(4)))
     assert len(await fleet.rows("SELECT FROM pending")) == 150
     assert len(await fleet.queued()) == 150
+
+
+async def test_what_was_asked_of_one_enrollment_never_reaches_the_next(fleet: Fleet) -> None:
+    """A device checks out and comes back before its commands came into a queue: an erase that was
+    meant for the old owner's enrollment must not find the new one.
+    """
+    phone = await fleet.enroll()
+    asked = await fleet.ask(phone, kind="device.erase", expand=False)
+    former = replace(phone, state="ended", open=False)
+    await fleet.fence(former, former.generation, "ended")
+    phone.enrollment_id, phone.channel_id = uuid7(), uuid7()
+    phone.identity = fleet.authority.issue(phone.udid)
+    await fleet.trial.hears(phone.told(former), service="enrollment")
+    later = await fleet.ask(phone, expand=False)
+    await fleet.job("expand targets")
+    given = await phone.drain()
+    assert [one.command_uuid for one in given] == [later["command_id"]]
+    [target] = await fleet.targets(asked["command_id"])
+    assert (target["state"], target["reason"]) == ("cancelled", "enrollment ended")

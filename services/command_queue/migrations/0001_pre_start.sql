@@ -20,6 +20,8 @@ CREATE TABLE device (
 CREATE TABLE enrollment (
     enrollment_id uuid PRIMARY KEY,
     device_id uuid NOT NULL,
+    -- When it was first heard of: what was asked for before is not meant for it.
+    ordinal bigint NOT NULL DEFAULT nextval('ordinal'),
     generation integer NOT NULL,
     state text NOT NULL CHECK (state IN ('pending', 'enrolled', 'quarantined', 'ended')),
     mode text NOT NULL DEFAULT 'device',

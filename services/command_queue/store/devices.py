@@ -73,8 +73,10 @@ ON CONFLICT (sha256) DO UPDATE
 
 PLACES = """
 SELECT d.known, d.platform, d.ownership, d.os_version, e.enrollment_id, e.generation,
-       e.state, e.mode, e.supervised, e.access_rights, h.channel_id, h.kind = 'user' AS user_channel
-FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (device_id, channel_id, place)
+       e.state, e.mode, e.supervised, e.access_rights, h.channel_id,
+       h.kind = 'user' AS user_channel, coalesce(b.came_back, false) AS came_back
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[])
+     WITH ORDINALITY AS asked (device_id, channel_id, ordinal, place)
 CROSS JOIN LATERAL (
     SELECT * FROM device WHERE device.device_id = asked.device_id OFFSET 0
 ) AS d
@@ -90,6 +92,14 @@ LEFT JOIN LATERAL (
     SELECT * FROM enrollment
     WHERE enrollment.enrollment_id = coalesce(h.enrollment_id, d.current_enrollment) OFFSET 0
 ) AS e ON true
+LEFT JOIN LATERAL (
+    -- When the command was asked for, the device was known by another enrollment.
+    SELECT true AS came_back FROM enrollment AS former
+    WHERE e.ordinal > asked.ordinal AND former.device_id = asked.device_id
+      AND former.enrollment_id <> e.enrollment_id AND former.ordinal < asked.ordinal
+      AND former.state <> 'quarantined'
+    LIMIT 1
+) AS b ON true
 ORDER BY asked.place
 """
 
@@ -191,6 +201,8 @@ class Place(NamedTuple):
     access_rights: int | None
     channel_id: UUID | None
     user_channel: bool | None
+    came_back: bool
+    """The enrollment is younger than the command, which was meant for the one before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +267,11 @@ async def keep_enrollments(
         await tx.execute(KEEP_PINS, *_columns(pins))
 
 
-async def places(tx: Connection, targets: Sequence[tuple[UUID, UUID | None]]) -> list[Place]:
-    """Return where (device, channel or None) targets are served, in order; devices are locked."""
-    rows = await tx.fetch(PLACES, [one[0] for one in targets], [one[1] for one in targets])
+async def places(tx: Connection, targets: Sequence[tuple[UUID, UUID | None, int]]) -> list[Place]:
+    """Return where (device, channel or None, the command's ordinal) targets are served, in order;
+    devices are locked.
+    """
+    rows = await tx.fetch(PLACES, *([one[n] for one in targets] for n in range(3)))
     return [Place(*row) for row in rows]
 
 
