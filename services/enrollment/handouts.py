@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from cryptography import x509
@@ -17,7 +19,14 @@ from services.enrollment.authorities import Authorities
 from services.enrollment.credentials import digest
 from services.enrollment.refusals import Refusals
 from services.enrollment.settings import EnrollmentSettings
-from services.enrollment.store import credentials, enrollments, push_certificates, sessions
+from services.enrollment.store import (
+    channels,
+    credentials,
+    enrollments,
+    imports,
+    push_certificates,
+    sessions,
+)
 from services.enrollment.store.credentials import Credential
 from services.enrollment.store.sessions import Session
 from shared.apple import cms
@@ -79,7 +88,8 @@ class Handouts:
         """A signed profile that gives an enrolled device a new certificate and changes nothing
         else: to be sent as an InstallProfile command.
 
-        Its challenge is good for this enrollment only.
+        Its challenge is good for this enrollment only. Topic and addresses are those that the
+        device has installed: they can never change.
         """
         topic = await self._topic()
         now = self._clock.now()
@@ -101,7 +111,9 @@ class Handouts:
                 created_at=now,
                 expires_at=now + timedelta(seconds=self._settings.renewal_lifetime),
             )
-            document = self._render(session, topic, challenge)
+            topic = await channels.topic(tx, current.enrollment_id) or topic
+            installed = await imports.installed_profile(tx, current.enrollment_id)
+            document = self._render(session, topic, challenge, installed)
             await sessions.add(tx, session, digest(challenge))
             await auditing.record(tx, caller, RENEW, "device.renewal_profile", str(device_id))
         metrics.PROFILES.labels("renewal").inc()
@@ -136,20 +148,30 @@ class Handouts:
             expires_at=now + timedelta(seconds=self._settings.session_lifetime),
         )
 
-    def _render(self, session: Session, topic: str, challenge: str) -> bytes:
+    def _render(
+        self,
+        session: Session,
+        topic: str,
+        challenge: str,
+        installed: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """`installed`: another server's profile, which this one replaces."""
         base = self._settings.public_url.rstrip("/")
+        same = {
+            "checkin_url": f"{base}/mdm/apple/checkin",
+            "connect_url": f"{base}/mdm/apple/connect",
+        }
         try:
             return profile.render(
                 profile.Enrollment(
                     session_id=session.session_id,
                     organization=self._settings.organisation,
                     topic=topic,
-                    checkin_url=f"{base}/mdm/apple/checkin",
-                    connect_url=f"{base}/mdm/apple/connect",
                     scep_url=f"{base}/scep/{challenge}",
                     challenge=challenge,
                     rights=session.access_rights,
                     roots=self._roots,
+                    **(_as_installed(installed) if installed else same),
                 )
             )
         except ProfileError as error:
@@ -170,6 +192,17 @@ class Handouts:
             await self._refusals.record("profile", code, known.credential_id)
         metrics.PROFILES.labels(code).inc()
         return Problem(403, code, "Ask for a new enrollment address.")
+
+
+def _as_installed(installed: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change on the device, as it stands in the other server's profile."""
+    return {
+        "identifier": installed["identifier"],
+        "management_identifier": installed.get("management_identifier"),
+        "connect_url": installed["server_url"],
+        "checkin_url": installed.get("checkin_url"),
+        "per_user": installed["per_user_connections"],
+    }
 
 
 def _why(credential: Credential, *, unsigned: bool) -> str:

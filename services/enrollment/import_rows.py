@@ -57,6 +57,23 @@ Machine = Annotated[str, StringConstraints(max_length=128)]
 Base64 = Annotated[str, StringConstraints(min_length=1, max_length=2 * _TOKEN)]
 
 
+class InstalledProfile(BaseModel):
+    """What a profile that renews the certificate must repeat of the old server's, for the device to
+    take it as an update.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    identifier: Annotated[str, Field(pattern=r"^[A-Za-z0-9._\-]{1,200}$")]
+    """PayloadIdentifier of the whole profile."""
+    management_identifier: Annotated[str, Field(pattern=r"^[A-Za-z0-9._\-]{1,200}$")] | None = None
+    """PayloadIdentifier of its com.apple.mdm payload."""
+    server_url: Annotated[str, Field(pattern=r"^https://[!-~]{1,500}$")]
+    checkin_url: Annotated[str, Field(pattern=r"^https://[!-~]{1,500}$")] | None = None
+    per_user_connections: bool = True
+    """Whether its ServerCapabilities name com.apple.mdm.per-user-connections."""
+
+
 class ImportRow(BaseModel):
     """An enrollment as another server knows it; without push token, magic and topic: only a
     certificate that may enroll later.
@@ -92,6 +109,7 @@ class ImportRow(BaseModel):
     user: Words | None = None
     access_rights: int | None = Field(default=None, ge=1, le=ALL_RIGHTS)
     """Of the profile that the device has installed, where that is known."""
+    profile: InstalledProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +136,7 @@ class Candidate:
     ownership: Ownership
     user_name: str | None
     access_rights: int | None
+    profile: InstalledProfile | None
     opening: Opening | None = field(repr=False)
     bootstrap_token: bytes | None = field(repr=False)
 
@@ -143,6 +162,7 @@ def read(row: object, now: datetime) -> Candidate:
         ownership=said.ownership,
         user_name=said.user,
         access_rights=said.access_rights,
+        profile=said.profile,
         opening=opening,
         bootstrap_token=bootstrap,
     )

@@ -22,6 +22,7 @@ from services.enrollment.store import (
     channels,
     devices,
     enrollments,
+    imports,
     sessions,
     states,
 )
@@ -58,6 +59,15 @@ class Ready:
     """The registration that this completes."""
     tokens: Tokens = field(repr=False)
     bootstrap_token: bytes | None = field(repr=False)
+
+    @property
+    def session_id(self) -> UUID | None:
+        """Of the registration that this completes."""
+        return self.pin.grant.session_id if self.pin and self.pin.grant else None
+
+    @property
+    def holder(self) -> UUID:
+        return self.session_id or self.decision.enrollment_id
 
 
 class Secrets:
@@ -151,6 +161,7 @@ async def _register(tx: Connection, rows: Sequence[Candidate | None], now: datet
     await certificates.add_all(
         tx, [_certificate(row.identity, now, session_id) for row, session_id in registered]
     )
+    await _keep_profiles(tx, registered)
 
 
 async def _enroll(tx: Connection, ready: Sequence[Ready], writing: Writing) -> None:
@@ -166,10 +177,19 @@ async def _enroll(tx: Connection, ready: Sequence[Ready], writing: Writing) -> N
     ]
     if escrowed:
         await enrollments.set_bootstrap_tokens(tx, escrowed)
+    await _keep_profiles(tx, [(one.row, one.holder) for one in ready])
     after = await states.read(tx, [one.decision.device_id for one in ready])
     by_device = {state.device_id: state for state in after}
     told = [event for one in ready for event in _events(one, by_device, writing)]
     await outbox.emit(tx, [*told, *after])
+
+
+async def _keep_profiles(tx: Connection, rows: Sequence[tuple[Candidate, UUID]]) -> None:
+    installed = [
+        (holder, row.profile.model_dump(exclude_none=True)) for row, holder in rows if row.profile
+    ]
+    if installed:
+        await imports.keep_profiles(tx, installed)
 
 
 async def _pin(tx: Connection, ready: Sequence[Ready], now: datetime) -> None:
@@ -221,7 +241,7 @@ def _begun(one: Ready) -> Begun:
         mode=claim.mode,
         id_kind=claim.id_kind,
         udid=claim.udid,
-        session_id=one.pin.grant.session_id if one.pin and one.pin.grant else None,
+        session_id=one.session_id,
         credential_id=None,
         ownership=row.ownership,
         user_name=row.user_name,

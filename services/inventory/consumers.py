@@ -17,7 +17,7 @@ def handlers(settings: InventorySettings, clock: Clock) -> Handlers:
     return {
         DeviceState: partial(devices.replace, every=settings.refresh_every, clock=clock),
         DeviceEnrolled: refresh.after_enrollment,
-        DeviceImported: partial(refresh.after_import, clock=clock),
+        DeviceImported: partial(refresh.after_import, every=settings.refresh_every, clock=clock),
         DeviceUnenrolled: devices.stop,
         DeviceSeen: devices.seen,
         CommandAnswerPart: answers.keep_part,

@@ -71,12 +71,16 @@ async def after_enrollment(tx: Connection, events: Sequence[DeviceEnrolled]) -> 
     )
 
 
-async def after_import(tx: Connection, events: Sequence[DeviceImported], *, clock: Clock) -> None:
+async def after_import(
+    tx: Connection, events: Sequence[DeviceImported], *, every: timedelta, clock: Clock
+) -> None:
     """Bring the turn of these devices forward: a whole fleet may have come in a few minutes, and
     the schedule asks it at its own pace. Who is not in a hurry waits for the daily round.
     """
+    now = clock.now()
     hurried = [event.device_id for event in events if event.refresh]
-    await store.hurry(tx, hurried, clock.now())
+    due = {device_id: first_due(device_id, now, every) - every for device_id in hurried}
+    await store.hurry(tx, due, now, every)
 
 
 def after_configuration(events: Iterable[CommandFinished]) -> list[CommandRequested]:

@@ -13,7 +13,13 @@ from shared.bus.testing import travelled
 from shared.events import uuid7
 from shared.events.audit import AuditRecorded
 from shared.events.commands import CommandRequested, DeviceSeen
-from shared.events.devices import DeviceEnrolled, DeviceUnenrolled, Ownership, Platform
+from shared.events.devices import (
+    DeviceEnrolled,
+    DeviceImported,
+    DeviceUnenrolled,
+    Ownership,
+    Platform,
+)
 
 PATH = "/api/v1/inventory/devices"
 
@@ -55,6 +61,48 @@ async def test_each_managed_device_is_asked_once_in_an_interval(inventory: Any) 
         asked += [r.device_id for r in requests if r.params == {"section": "security"}]
         assert len(requests) == 5 * len({r.device_id for r in requests})
     assert sorted(asked) == sorted(devices)
+
+
+@pytest.mark.parametrize("known_first", [True, False])
+async def test_imported_devices_are_asked_at_the_schedules_pace_and_keep_their_place(
+    inventory: Any, known_first: bool
+) -> None:
+    """A fleet comes in minutes; device-state and the import's own event may come in any order."""
+    hurried, patient = uuid7(), uuid7()
+
+    async def introduced() -> None:
+        for device in (hurried, patient):
+            await inventory.service.hears(inventory.state(device), service="enrollment")
+
+    if known_first:
+        await introduced()
+    for device in (hurried, patient):
+        event = DeviceImported(
+            device_id=device,
+            enrollment_id=inventory.enrollments.get(device, device),
+            generation=1,
+            channel_id=device,
+            platform=Platform.IOS,
+            ownership=Ownership.CORPORATE,
+            refresh=device == hurried,
+            actor="tester",
+            imported_at=inventory.clock.now(),
+        )
+        await inventory.service.hears(event, service="enrollment")
+    if not known_first:
+        await introduced()
+    assert not (await inventory.told()).of(CommandRequested)  # 100,000 would come at once
+    pool = inventory.service.context.pool
+    places = {r[0]: r[1] for r in await pool.fetch("SELECT device_id, refresh_due_at FROM device")}
+    assert places[hurried] <= inventory.clock.now() < places[patient]
+    await inventory.service.run_job("refresh")
+    requests = (await inventory.told()).of(CommandRequested)
+    assert {r.device_id for r in requests} == {hurried}
+    assert [r.params["section"] for r in requests] == list(SECTIONS)
+    [[next_turn]] = await pool.fetch(
+        "SELECT refresh_due_at FROM device WHERE device_id = $1", hurried
+    )
+    assert (next_turn - places[hurried]).total_seconds() == pytest.approx(86_400, abs=1e-3)
 
 
 async def test_after_an_outage_devices_come_back_in_batches_and_keep_their_place(

@@ -25,7 +25,8 @@ PERSONAL_RIGHTS: Final = ALL_RIGHTS & ~ERASE_RIGHT
 """Personal devices are never erased: their profile does not even ask for the right."""
 
 # com.apple.mdm.token is not among them: a server that names it is asked for tokens.
-CAPABILITIES: Final = ("com.apple.mdm.per-user-connections", "com.apple.mdm.bootstraptoken")
+PER_USER: Final = "com.apple.mdm.per-user-connections"
+CAPABILITIES: Final = (PER_USER, "com.apple.mdm.bootstraptoken")
 
 _KEY_SIZE: Final = 2048
 _SIGN_AND_ENCRYPT: Final = 1 | 4
@@ -48,12 +49,17 @@ class Enrollment:
     session_id: UUID
     organization: str
     topic: str
-    checkin_url: str
+    checkin_url: str | None
+    """None: check-ins go to `connect_url`, as in some profiles of other servers."""
     connect_url: str
     scep_url: str = field(repr=False)
     challenge: str = field(repr=False)
     rights: int | None = ALL_RIGHTS
     roots: Sequence[bytes] = ()
+    identifier: str = IDENTIFIER
+    management_identifier: str | None = None
+    """Where another server's profile is to be replaced, both are that one's."""
+    per_user: bool = True
 
 
 def render(enrollment: Enrollment) -> bytes:
@@ -72,7 +78,7 @@ def build(enrollment: Enrollment) -> dict[str, Any]:
     about = f"Lets {enrollment.organization} manage this device."
     top = _payload(enrollment, "Configuration", "profile", "Device management")
     return top | {
-        "PayloadIdentifier": IDENTIFIER,
+        "PayloadIdentifier": enrollment.identifier,
         "PayloadOrganization": enrollment.organization,
         "PayloadDescription": about,
         "PayloadScope": "System",
@@ -89,7 +95,7 @@ def _payload(enrollment: Enrollment, kind: str, part: str, name: str) -> dict[st
     return {
         "PayloadType": kind,
         "PayloadVersion": 1,
-        "PayloadIdentifier": f"{IDENTIFIER}.{part}",
+        "PayloadIdentifier": f"{enrollment.identifier}.{part}",
         "PayloadUUID": payload_uuid(enrollment.session_id, part),
         "PayloadDisplayName": name,
     }
@@ -125,14 +131,18 @@ def _identity(enrollment: Enrollment) -> dict[str, Any]:
 def _management(enrollment: Enrollment) -> dict[str, Any]:
     payload = _payload(enrollment, "com.apple.mdm", "management", "Management")
     rights = {} if enrollment.rights is None else {"AccessRights": enrollment.rights}
+    checkin = {} if enrollment.checkin_url is None else {"CheckInURL": enrollment.checkin_url}
+    capabilities = [one for one in CAPABILITIES if enrollment.per_user or one != PER_USER]
+    if enrollment.management_identifier:
+        payload["PayloadIdentifier"] = enrollment.management_identifier
     return payload | {
         "IdentityCertificateUUID": payload_uuid(enrollment.session_id, "identity"),
         "Topic": enrollment.topic,
         "ServerURL": enrollment.connect_url,
-        "CheckInURL": enrollment.checkin_url,
         "SignMessage": True,
         "CheckOutWhenRemoved": True,
-        "ServerCapabilities": list(CAPABILITIES),
+        "ServerCapabilities": capabilities,
+        **checkin,
         **rights,
     }
 
@@ -141,7 +151,7 @@ def _check(enrollment: Enrollment) -> None:
     if not enrollment.topic.startswith("com.apple.mgmt."):
         raise ProfileError("the push topic must begin with com.apple.mgmt.: upload a certificate")
     for address in (enrollment.checkin_url, enrollment.connect_url, enrollment.scep_url):
-        if not address.startswith("https://"):
+        if address is not None and not address.startswith("https://"):
             raise ProfileError("devices accept https:// addresses only: set MUSTER_PUBLIC_URL")
     rights = enrollment.rights
     if rights is None:

@@ -35,6 +35,7 @@ OF_ENROLLMENTS = """
 SELECT enrollment_id, channel_id, user_kind, user_key, open_generation FROM channel
 WHERE enrollment_id = ANY($1::uuid[])
 """
+TOPIC = "SELECT push_topic FROM channel WHERE enrollment_id = $1 AND kind = 'device'"
 # What a wiped device had opened is void; its unlock token stays until a new one comes.
 CLOSE_DEVICE_CHANNELS = """
 UPDATE channel SET open_generation = NULL, push = NULL, push_sealed = NULL
@@ -94,6 +95,12 @@ async def save(tx: Connection, tokens: Sequence[Tokens], now: datetime) -> None:
 
 async def of_enrollments(tx: Connection, enrollments: Sequence[UUID]) -> list[Channel]:
     return [Channel(**row) for row in await tx.fetch(OF_ENROLLMENTS, list(enrollments))]
+
+
+async def topic(tx: Connection, enrollment_id: UUID) -> str | None:
+    """What the device listens for; None before its first TokenUpdate."""
+    found: str | None = await tx.fetchval(TOPIC, enrollment_id)
+    return found
 
 
 async def reset(tx: Connection, enrollments: Sequence[UUID]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -51,10 +51,15 @@ FROM unnest($1::uuid[], $2::uuid[]) AS ended (device_id, enrollment_id)
 WHERE device.device_id = ended.device_id AND device.enrollment_id = ended.enrollment_id
 """
 
-# Also a device not heard of yet: its own event keeps the earlier turn.
+# Whole intervals back: a device keeps its place in the day. One not heard of yet gets its place;
+# the event that introduces it leaves that alone.
 HURRY = """
-UPDATE device SET refresh_due_at = least(refresh_due_at, $2)
-WHERE device_id = ANY($1::uuid[]) AND (managed OR sequence = 0)
+UPDATE device SET refresh_due_at = CASE
+    WHEN refresh_due_at IS NULL THEN news.due_at
+    ELSE refresh_due_at - $4::interval * greatest(0,
+        ceil(extract(epoch FROM refresh_due_at - $3) / extract(epoch FROM $4::interval))) END
+FROM unnest($1::uuid[], $2::timestamptz[]) AS news (device_id, due_at)
+WHERE device.device_id = news.device_id AND (managed OR sequence = 0)
 """
 
 SEEN = """
@@ -160,9 +165,11 @@ async def reported(tx: Connection, news: Sequence[tuple[UUID, str | None, str | 
         await tx.execute(REPORTED, [n[0] for n in news], [n[1] for n in news], [n[2] for n in news])
 
 
-async def hurry(tx: Connection, devices: Sequence[UUID], now: datetime) -> None:
-    """Make it these devices' turn."""
-    await tx.execute(HURRY, list(devices), now)
+async def hurry(
+    tx: Connection, due: Mapping[UUID, datetime], now: datetime, every: timedelta
+) -> None:
+    """Make it these devices' turn; `due` is for those that have no place in the schedule yet."""
+    await tx.execute(HURRY, list(due), list(due.values()), now, every)
 
 
 async def due(tx: Connection, now: datetime, limit: int) -> list[UUID]:
