@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.enrollment.http.devices import AUTHORITIES
 from shared.events.audit import AuditRecorded
 from shared.events.base import uuid7
 from shared.events.commands import DeviceSeen
@@ -145,5 +146,5 @@ async def test_a_device_that_others_named_first_is_no_device_yet(house: House) -
 async def test_the_authority_is_published_once(bare_house: House) -> None:
     told = await bare_house.told()
     assert told.one(AuthorityPublished).certificates[0].startswith("-----BEGIN CERTIFICATE-----")
-    await bare_house.service.run_job("authority")
+    await bare_house.service.parts.values[AUTHORITIES].refresh()
     assert not (await bare_house.told()).events
