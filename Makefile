@@ -49,6 +49,10 @@ openapi: ## write the merged OpenAPI document from the services' routes
 	@$(VENV) dev
 	@$(BIN)/python -m tools.cli generate openapi
 
+monitoring: ## write Prometheus rules and Grafana dashboards from tools/monitoring
+	@$(VENV) dev
+	@$(BIN)/python -m tools.cli generate monitoring
+
 bench: ## measure enrollments, polls, commands, events; RUNS=3 repeats, SAVE=file keeps the lines
 	@$(VENV) embedded
 	@set -- $(ARGS); if [ -n "$(RUNS)" ]; then set -- "$$@" --runs "$(RUNS)"; fi; \
@@ -89,4 +93,4 @@ clean: ## stop what runs and throw away all data; packages and jars stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.embedded down; fi
 	rm -rf .muster/state .muster/run .muster/logs .muster/secrets .muster/keys .muster/test .muster/ports.json
 
-.PHONY: help up down test test-fast check events openapi bench bench-compare bench-peers chaos chaos-tests requirements clean
+.PHONY: help up down test test-fast check events openapi monitoring bench bench-compare bench-peers chaos chaos-tests requirements clean

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 
 from tools.cli import generate_events, generate_openapi
+from tools.monitoring import generate as generate_monitoring
 
-_MADE = {"events": generate_events.main, "openapi": generate_openapi.main}
+_MADE = {
+    "events": generate_events.main,
+    "openapi": generate_openapi.main,
+    "monitoring": generate_monitoring.main,
+}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,0 +1,1 @@
+"""What watches Muster: Prometheus rules and Grafana dashboards, made from code into `deploy/`."""
