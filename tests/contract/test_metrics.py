@@ -13,6 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted([*ROOT.glob("services/*/**/*.py"), *ROOT.glob("shared/**/*.py")])
 LISTS = [path for path in CODE if path.name == "metrics.py"]
+LISTS += sorted(ROOT.glob("tools/*/metrics.py"))
 _NAME = re.compile(r"muster_[a-z_]+_(?:total|seconds|bytes|rows|records|items|open|ratio)\b")
 _SUFFIXES = ("_total", "_bucket", "_count", "_sum", "_created")
 

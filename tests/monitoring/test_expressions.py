@@ -118,7 +118,9 @@ def test_an_expression_asks_for_what_there_is(name: str) -> None:
 def _is_a_bucket(series: str, bound: str) -> None:
     metric = METRICS[series]
     assert isinstance(metric, Histogram)
-    assert bound in {str(one) for one in metric._kwargs["buckets"]}, f"{series} has no le={bound}"
+    assert bound in {str(float(one)) for one in metric._kwargs["buckets"]}, (
+        f"{series} has no le={bound}"
+    )
 
 
 def test_a_wrong_expression_is_noticed() -> None:
@@ -180,7 +182,7 @@ def test_runbooks_give_commands_that_exist() -> None:
 
     for page in (ROOT / "docs" / "runbooks").glob("*.md"):
         for line in page.read_text(encoding="utf-8").splitlines():
-            if match := re.match(r" {4}muster ([a-z-]+(?: [a-z-]+)?)", line):
+            if match := re.match(r" {4}muster ([a-z_-]+(?: [a-z_-]+)?)", line):
                 words = [word for word in match[1].split() if not word.startswith("-")]
                 with pytest.raises(SystemExit) as ended:
                     parser().parse_args([*words, "--help"])
