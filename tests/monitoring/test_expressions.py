@@ -103,13 +103,14 @@ def test_an_expression_asks_for_what_there_is(name: str) -> None:
     known: set[str] = set()
     for part in parts:
         if isinstance(part, promql_parser.VectorSelector):
-            labels = _labels_of(part.name)
+            series = str(part.name)
+            labels = _labels_of(series)
             assert labels is not None, f"{part.name} is in no metrics.py"
             known |= labels
             for matcher in part.matchers.matchers:
                 assert matcher.name in labels, f"{part.name} has no label {matcher.name}"
                 if matcher.name == "le":
-                    _is_a_bucket(part.name, matcher.value)
+                    _is_a_bucket(series, matcher.value)
     for part in parts:
         if isinstance(part, promql_parser.AggregateExpr) and part.modifier:
             assert set(part.modifier.labels) <= known, part.prettify()
