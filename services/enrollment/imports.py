@@ -69,7 +69,7 @@ class Warned:
 
 
 class Imports:
-    """Takes chunks of rows, one at a time in this process."""
+    """Takes chunks of rows, a few at a time; one is written while the next is read and sealed."""
 
     def __init__(
         self,
@@ -90,8 +90,7 @@ class Imports:
             raise Problem(503, "import_busy", "Other imports are running.").retry_after(2)
         self._waiting += 1
         try:
-            async with self._turn:
-                return await self._take(order, caller)
+            return await self._take(order, caller)
         finally:
             self._waiting -= 1
 
@@ -126,7 +125,7 @@ class Imports:
         if counts["already_there"] == len(verdicts):
             return True
         ready = await asyncio.to_thread(self._secrets.close_all, verdicts)
-        async with transaction(self._pool) as tx:
+        async with self._turn, transaction(self._pool) as tx:
             await store.take_turns(tx)
             await pins.lock_hardware(tx, *_names(_sound(rows)))
             again = await self._judge(tx, rows)

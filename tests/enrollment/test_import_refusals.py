@@ -4,6 +4,7 @@ that is here already.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import warnings
 from collections.abc import AsyncIterator
@@ -295,6 +296,37 @@ async def test_warnings_keep_nothing_out(house: House, old: OldServer) -> None:
     assert report["counts"] == {"enrolled": 2}
 
 
+async def test_two_imports_of_one_file_make_each_device_once(house: House, old: OldServer) -> None:
+    """Also beside the Authenticate of a device whose certificate is registered."""
+    devices = [old.device() for _ in range(8)]
+    waiting = old.device()
+    assert await old.outcomes(old.registration(waiting)) == ["registered"]
+    rows = [old.row(one) for one in (*devices, waiting)]
+    first, second, answer = await asyncio.gather(
+        old.outcomes(*rows), old.outcomes(*rows), house.check_in(waiting, waiting.authenticate())
+    )
+    assert answer.status == 200
+    assert sorted(zip(first[:8], second[:8], strict=True)) in (
+        [("already_there", "enrolled")] * 8,
+        [("enrolled", "already_there")] * 8,
+    )
+    assert {first[8], second[8]} <= {"enrolled", "already_there"}
+    assert len(await house.query("SELECT FROM enrollment")) == 9
+    assert len(await house.query("SELECT FROM device")) == 9
+
+
+async def test_more_calls_than_can_be_taken_are_told_to_wait(house: House, old: OldServer) -> None:
+    path = "/api/v1/enrollment/imports"
+    rows = [old.row(old.device()) for _ in range(3)]
+    body = {"rows": rows * 100}
+    answers = await asyncio.gather(*(house.service.call("POST", path, body) for _ in range(12)))
+    refused = [one for one in answers if one.status != 200]
+    assert refused
+    assert {one.status for one in refused} == {503}
+    assert all(one.headers["Retry-After"] and "import_busy" in one.text for one in refused)
+    assert len(await house.query("SELECT FROM device")) == 3
+
+
 async def send_long(house: House, path: str) -> Answer:
     """A body that goes on and on."""
 
@@ -321,7 +353,10 @@ async def test_a_call_is_bounded_and_needs_its_own_permission(house: House, old:
     assert not await house.query("SELECT FROM device")
 
 
-async def test_no_secret_comes_back_in_a_report(house: House, old: OldServer) -> None:
+async def test_no_secret_comes_back_in_a_report_or_a_log(
+    house: House, old: OldServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     device = old.device()
     secrets = {"unlock_token": b64(UNLOCK), "bootstrap_token": b64(BOOTSTRAP)}
     rows = [
@@ -335,7 +370,7 @@ async def test_no_secret_comes_back_in_a_report(house: House, old: OldServer) ->
     for dry_run in (True, False):
         body = {"rows": rows, "dry_run": dry_run}
         answer = await house.service.call("POST", "/api/v1/enrollment/imports", body)
-        said = answer.text + str(await everything(house))
+        said = answer.text + str(await everything(house)) + caplog.text
         assert "MARK" not in said
         for secret in (UNLOCK, BOOTSTRAP, b"ab" * 32, f"magic-of-{device.udid}".encode()):
             assert b64(secret) not in said
