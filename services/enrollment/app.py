@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.enrollment.authenticating import Authenticating
+from services.enrollment.arrivals import Arrivals
 from services.enrollment.authorities import Authorities
 from services.enrollment.checkins import CheckIns
 from services.enrollment.consumers import handlers
@@ -21,7 +21,7 @@ from services.enrollment.imports import Imports
 from services.enrollment.issuing import Issuing
 from services.enrollment.jobs import jobs
 from services.enrollment.leaving import Departures
-from services.enrollment.opening import Openings
+from services.enrollment.opening import Sealer
 from services.enrollment.quarantine import Quarantine
 from services.enrollment.refusals import Refusals
 from services.enrollment.revocations import Revocations
@@ -84,23 +84,22 @@ async def _check_ins(
     """The parts that gather requests into batches; what they hold is written before they end."""
     pool, clock = context.road, context.clock
     identities = Identities(pool, context.settings, clock)
-    authenticating = Authenticating(pool, context.internal, clock)
-    openings = Openings(pool, context.cipher, context.sealing, clock)
+    arrivals = Arrivals(pool, context.internal, clock)
     try:
         yield CheckIns(
             pool,
             context.internal,
             clock,
             identities=identities,
-            authenticating=authenticating,
-            openings=openings,
+            arrivals=arrivals,
+            sealer=Sealer(context.cipher, context.sealing),
             escrow=Escrow(pool, context.cipher),
             refusals=refusals,
             departed=departed,
         )
     finally:
-        for part in (identities, authenticating, openings):
-            await part.close()
+        await identities.close()
+        await arrivals.close()
 
 
 SERVICE = Service(

@@ -1,163 +1,89 @@
-"""Authenticate: the beginning of every enrollment, first or repeated (apple.md §1.2).
-
-Many devices may begin at once, so what they leave behind is written in shared transactions: lock
-the hardware by its names, read again, decide again, write, announce.
-"""
+"""Authenticate: the beginning of every enrollment, first or repeated (apple.md §1.2)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.enrollment import fencing, leaving, lifecycle, metrics
-from services.enrollment.errors import FenceNeeded, Refused
+from services.enrollment import leaving, lifecycle, metrics
+from services.enrollment.errors import Refused, TryAgain
 from services.enrollment.facts import facts_of
 from services.enrollment.leaving import Leaving
 from services.enrollment.lifecycle import Claim, Decision
-from services.enrollment.store import (
-    certificates,
-    channels,
-    devices,
-    enrollments,
-    pins,
-    states,
-)
-from services.enrollment.store.enrollments import Begun
+from services.enrollment.store import channels, devices, enrollments, pins
+from services.enrollment.store.enrollments import Begun, Pinned
 from services.enrollment.store.fences import Fence
-from services.enrollment.store.pins import Hardware, Pin
-from shared.bus import outbox
-from shared.db.batcher import Batcher, Overloaded
-from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool
+from services.enrollment.store.pins import Hardware, Pin, Standing
+from shared.db.pool import Connection
+from shared.events.base import Event
 from shared.events.devices import CertificateIssued, DeviceQuarantined
-from shared.runtime.clock import Clock
-from shared.runtime.internal import InternalClient
-
-_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One Authenticate on its way; `fence` is what command_queue has confirmed for it."""
+    """One Authenticate on its way.
+
+    `fence` is what command_queue has confirmed for it, `holds` whose rows its batch locks.
+    """
 
     certificate: bytes
     claim: Claim
-    fence: Fence | None
+    fence: Fence | None = None
+    holds: frozenset[UUID] = frozenset()
+
+    @property
+    def udid(self) -> str:
+        return self.claim.udid
 
 
 @dataclass(frozen=True, slots=True)
-class _Accepted:
+class Accepted:
     attempt: Attempt
     pin: Pin
     decision: Decision
 
-
-class Authenticating:
-    """Begins enrollments; fences first where one is displaced or starts over."""
-
-    def __init__(self, pool: Pool, internal: InternalClient, clock: Clock) -> None:
-        self._pool, self._internal, self._clock = pool, internal, clock
-        self._batcher: Batcher[Attempt, Decision] = Batcher(
-            "enrollment.authenticate", pool, self._flush, key=lambda one: one.claim.udid
-        )
-
-    async def begin(self, certificate: bytes, claim: Claim) -> Decision:
-        """Return what the Authenticate did, once it is stored; `certificate` is its SHA-256.
-
-        Raises Refused; InternalCallFailed when command_queue cannot confirm a fence: then nothing
-        has happened, and the old enrollment is as it was.
-        """
-        fence = None
-        for _ in range(_TRIES):
-            try:
-                return await self._batcher.put(Attempt(certificate, claim, fence))
-            except FenceNeeded as needed:
-                fence = needed.fence
-                if fence:
-                    await fencing.tell(self._internal, fence)
-        raise Overloaded("an enrollment keeps changing while it is repeated")
-
-    async def close(self) -> None:
-        await self._batcher.close()
-
-    async def _flush(
-        self, tx: Connection, attempts: Sequence[Attempt]
-    ) -> list[Decision | Exception]:
-        claims = [one.claim for one in attempts]
-        await pins.lock_hardware(
-            tx, [claim.udid for claim in claims], [c.serial for c in claims if c.serial]
-        )
-        current = await pins.read(tx, [one.certificate for one in attempts])
-        known = await _known(tx, claims)
-        results: list[Decision | Exception] = []
-        accepted: list[_Accepted] = []
-        taken = _Taken()
-        for attempt in attempts:
-            pin = current.get(attempt.certificate)
-            result = _decide(attempt, pin, known[attempt.claim.udid])
-            if isinstance(result, Decision) and not taken.claims(attempt.claim, result):
-                result = FenceNeeded(attempt.fence)
-            if isinstance(result, Decision) and pin:
-                accepted.append(_Accepted(attempt, pin, result))
-            results.append(result)
-        if accepted:
-            await _write(tx, accepted, self._clock.now())
-        return results
+    @property
+    def device_id(self) -> UUID:
+        return self.decision.device_id
 
 
-def _decide(attempt: Attempt, pin: Pin | None, known: Sequence[Hardware]) -> Decision | Exception:
-    """Decide with everything locked; what was fenced must be what has to be."""
-    if pin is None or pin.revoked:
-        return Refused("certificate_revoked", "the certificate was revoked meanwhile")
-    try:
-        decision = lifecycle.decide(pin, attempt.claim, known)
-    except Refused as refused:
-        return refused
-    return decision if decision.fence == attempt.fence else FenceNeeded(decision.fence)
-
-
-class _Taken:
-    """The hardware a batch already holds: under another of its names, one has to wait."""
-
-    def __init__(self) -> None:
-        self._devices: set[UUID] = set()
-        self._serials: set[str] = set()
-
-    def claims(self, claim: Claim, decision: Decision) -> bool:
-        """Whether this hardware was free, and is held from now on."""
-        if decision.device_id in self._devices or claim.serial in self._serials:
-            return False
-        self._devices.add(decision.device_id)
-        if claim.serial:
-            self._serials.add(claim.serial)
-        return True
-
-
-async def _known(tx: Connection, claims: Sequence[Claim]) -> Mapping[str, Sequence[Hardware]]:
-    """Which known hardware bears the names that each claim (by its UDID) brings."""
+async def hardware(
+    tx: Connection, claims: Sequence[Claim], standings: Sequence[Standing | None]
+) -> Mapping[UUID, Hardware]:
+    """The known devices that bear a name claimed here; in a first enrollment there is none."""
+    if not any(one and one.known for one in standings):
+        return {}
     found = await pins.known_hardware(
         tx, [claim.udid for claim in claims], [c.serial for c in claims if c.serial]
     )
-    by_name: dict[tuple[str, str | None], list[Hardware]] = defaultdict(list)
-    for one in found:
-        by_name["udid", one.udid].append(one)
-        by_name["serial", one.serial].append(one)
-    known = {}
-    for claim in claims:
-        of_claim = [*by_name["udid", claim.udid]]
-        if claim.serial:
-            of_claim += [h for h in by_name["serial", claim.serial] if h not in of_claim]
-        known[claim.udid] = of_claim
-    return known
+    return {one.device_id: one for one in found}
 
 
-async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -> None:
-    """All that these Authenticates change, one statement for each kind of change."""
-    heard_of = [one.decision.device_id for one in accepted if not one.decision.unheard_of]
-    await lock_devices(tx, heard_of)
+def decide(attempt: Attempt, standing: Standing | None, known: Mapping[UUID, Hardware]) -> Accepted:
+    """Decide with everything locked; what was fenced must be what has to be.
+
+    Raises Refused and TryAgain.
+    """
+    if standing is None or standing.pin.revoked:
+        raise Refused("certificate_revoked", "the certificate was revoked meanwhile")
+    pin = standing.pin
+    concerned = frozenset((pin.enrollment.device_id,)) if pin.enrollment else standing.known
+    if not concerned <= attempt.holds:
+        raise TryAgain(attempt.fence, concerned)
+    bearers = [known[device_id] for device_id in sorted(standing.known) if device_id in known]
+    decision = lifecycle.decide(pin, attempt.claim, bearers)
+    if decision.fence != attempt.fence:
+        raise TryAgain(decision.fence, concerned)
+    return Accepted(attempt, pin, decision)
+
+
+async def write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> list[Event]:
+    """All that these Authenticates change, one statement for each kind of change.
+
+    Returns what there is to tell beside the devices' states.
+    """
     superseded = [
         Leaving(one.decision.supersedes.enrollment_id, "superseded", fenced=True)
         for one in accepted
@@ -168,16 +94,14 @@ async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -
     await _reset(tx, accepted)
     begun = [_begun(one) for one in accepted]
     await _introduce(tx, accepted, begun, now)
-    await enrollments.save(tx, begun, now)
-    issued = await _pin(tx, accepted)
+    issued = _issued(accepted, await enrollments.begin(tx, begun, now))
     claims = [_quarantined(one) for one in accepted if one.decision.kind == "quarantine"]
     metrics.QUARANTINED.inc(len(claims))
-    after = await states.read(tx, [one.decision.device_id for one in accepted])
-    await outbox.emit(tx, [*claims, *issued, *after])
+    return [*claims, *issued]
 
 
 async def _introduce(
-    tx: Connection, accepted: Sequence[_Accepted], begun: Sequence[Begun], now: datetime
+    tx: Connection, accepted: Sequence[Accepted], begun: Sequence[Begun], now: datetime
 ) -> None:
     """Take over what trusted devices say of themselves; of a mere claim only that it exists."""
     facts = [
@@ -196,18 +120,10 @@ async def _introduce(
         await devices.introduce(tx, claimed)
 
 
-async def _pin(tx: Connection, accepted: Sequence[_Accepted]) -> list[CertificateIssued]:
-    """Bind each certificate to its enrollment; only now it is known which device it is of."""
+def _issued(accepted: Sequence[Accepted], pinned: Sequence[Pinned]) -> list[CertificateIssued]:
+    """Certificates that are bound now; only now it is known which device each is of."""
     renewing = {one.attempt.certificate for one in accepted if one.decision.enrollment}
     imported = {one.pin.sha256 for one in accepted if one.pin.grant and one.pin.grant.imported}
-    pinned = await certificates.pin(
-        tx,
-        [
-            (one.attempt.certificate, one.decision.enrollment_id, one.decision.device_id)
-            for one in accepted
-            if not one.pin.pinned
-        ],
-    )
     return [
         CertificateIssued(
             device_id=one.device_id,
@@ -221,7 +137,7 @@ async def _pin(tx: Connection, accepted: Sequence[_Accepted]) -> list[Certificat
     ]
 
 
-async def _reset(tx: Connection, accepted: Sequence[_Accepted]) -> None:
+async def _reset(tx: Connection, accepted: Sequence[Accepted]) -> None:
     """A new generation begins with closed channels (apple.md §1.2, Authenticate).
 
     The bootstrap token of a device that started over is void; a renewal keeps it.
@@ -234,7 +150,7 @@ async def _reset(tx: Connection, accepted: Sequence[_Accepted]) -> None:
         await enrollments.forget_bootstrap_tokens(tx, void)
 
 
-def _begun(one: _Accepted) -> Begun:
+def _begun(one: Accepted) -> Begun:
     decision, claim, grant = one.decision, one.attempt.claim, one.pin.grant
     again = decision.enrollment
     return Begun(
@@ -256,11 +172,11 @@ def _begun(one: _Accepted) -> Begun:
     )
 
 
-def _rights(one: _Accepted) -> int | None:
+def _rights(one: Accepted) -> int | None:
     return one.pin.grant.access_rights if one.pin.grant else None
 
 
-def _quarantined(one: _Accepted) -> DeviceQuarantined:
+def _quarantined(one: Accepted) -> DeviceQuarantined:
     return DeviceQuarantined(
         device_id=one.decision.device_id,
         enrollment_id=one.decision.enrollment_id,

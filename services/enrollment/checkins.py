@@ -24,13 +24,13 @@ from services.enrollment.apple.messages import (
     TokenUpdate,
     UserAuthenticate,
 )
-from services.enrollment.authenticating import Authenticating
+from services.enrollment.arrivals import Arrivals
 from services.enrollment.claims import claim_of
 from services.enrollment.errors import Refused
 from services.enrollment.escrow import Escrow
 from services.enrollment.identity import Identities
 from services.enrollment.leaving import Leaving
-from services.enrollment.opening import Opening, Openings
+from services.enrollment.opening import Opening, Sealer
 from services.enrollment.refusals import Refusals
 from services.enrollment.store.pins import Enrollment, Pin
 from shared.apple import plist
@@ -71,15 +71,15 @@ class CheckIns:
         clock: Clock,
         *,
         identities: Identities,
-        authenticating: Authenticating,
-        openings: Openings,
+        arrivals: Arrivals,
+        sealer: Sealer,
         escrow: Escrow,
         refusals: Refusals,
         departed: Wake,
     ) -> None:
         self._pool, self._internal, self._clock = pool, internal, clock
-        self._identities, self._authenticating = identities, authenticating
-        self._openings, self._escrow, self._refusals = openings, escrow, refusals
+        self._identities, self._arrivals, self._sealer = identities, arrivals, sealer
+        self._escrow, self._refusals = escrow, refusals
         self._departed = departed
 
     async def answer(self, signature: str | None, body: bytes) -> Reply:
@@ -134,7 +134,7 @@ class CheckIns:
     async def _authenticate(self, pin: Pin, message: Authenticate) -> Reply:
         claim = claim_of(message)
         try:
-            await self._authenticating.begin(pin.sha256, claim)
+            await self._arrivals.begin(pin, claim)
         except Refused as refused:
             credential = pin.grant.credential_id if pin.grant else None
             await self._refusals.record(
@@ -155,7 +155,7 @@ class CheckIns:
             unlock_token=message.unlock_token if enrollment.mode == "device" else None,
             awaiting_configuration=message.awaiting_configuration,
         )
-        await self._openings.open(pin, enrollment, opening)
+        await self._arrivals.open(self._sealer.update(pin, enrollment, opening))
 
     async def _check_out(self, enrollment: Enrollment) -> None:
         """It comes only once: stored whatever else is down, told to command_queue by a job."""

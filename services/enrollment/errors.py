@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Literal
+from uuid import UUID
 
 from services.enrollment.store.fences import Fence
 
@@ -18,9 +19,13 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
         self.reason = reason
 
 
-class FenceNeeded(Exception):  # noqa: N818 - it happens to correct programs
-    """What was confirmed is not what must be: have this fence confirmed, then try again."""
+class TryAgain(Exception):  # noqa: N818 - it happens to correct programs
+    """What was confirmed or locked is not what must be.
 
-    def __init__(self, fence: Fence | None) -> None:
-        super().__init__("another fence is needed")
+    Have `fence` confirmed (None: none is needed), then try again with `devices` locked.
+    """
+
+    def __init__(self, fence: Fence | None = None, devices: frozenset[UUID] = frozenset()) -> None:
+        super().__init__("another fence or other locks are needed")
         self.fence = fence
+        self.devices = devices

@@ -168,10 +168,16 @@ async def _enroll(tx: Connection, ready: Sequence[Ready], writing: Writing) -> N
     now = writing.now
     begun = [_begun(one) for one in ready]
     await devices.save(tx, [facts_of(one) for one in begun], now)
-    await enrollments.save(tx, begun, now)
-    await enrollments.complete(tx, [one.enrollment_id for one in begun], now)
-    await channels.save(tx, [one.tokens for one in ready], now)
-    await _pin(tx, ready, now)
+    await certificates.add_all(
+        tx,
+        [
+            _certificate(one.row.identity, now, None, one.decision)
+            for one in ready
+            if one.pin is None
+        ],
+    )
+    await enrollments.begin(tx, begun, now)
+    await channels.open_all(tx, [one.tokens for one in ready], now)
     escrowed = [
         (one.decision.enrollment_id, one.bootstrap_token) for one in ready if one.bootstrap_token
     ]
@@ -190,26 +196,6 @@ async def _keep_profiles(tx: Connection, rows: Sequence[tuple[Candidate, UUID]])
     ]
     if installed:
         await imports.keep_profiles(tx, installed)
-
-
-async def _pin(tx: Connection, ready: Sequence[Ready], now: datetime) -> None:
-    """Pin what is new here, and what was registered before."""
-    await certificates.add_all(
-        tx,
-        [
-            _certificate(one.row.identity, now, None, one.decision)
-            for one in ready
-            if one.pin is None
-        ],
-    )
-    await certificates.pin(
-        tx,
-        [
-            (one.pin.sha256, one.decision.enrollment_id, one.decision.device_id)
-            for one in ready
-            if one.pin
-        ],
-    )
 
 
 def _certificate(

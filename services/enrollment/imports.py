@@ -28,7 +28,6 @@ from services.enrollment.import_writing import Writing
 from services.enrollment.store import imports as store
 from services.enrollment.store import pins, push_certificates
 from shared.apple.certificates import UNREADABLE
-from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
@@ -127,13 +126,11 @@ class Imports:
         ready = await asyncio.to_thread(self._secrets.close_all, verdicts)
         async with self._turn, transaction(self._pool) as tx:
             await store.take_turns(tx)
-            await pins.lock_hardware(tx, *_names(_sound(rows)))
+            known = [one.device_id for one in verdicts if one.device_id and not _is_new(one)]
+            await pins.hold(tx, *_names(_sound(rows)), known)
             again = await self._judge(tx, rows)
             if [one.gist for one in again] != [one.gist for one in verdicts]:
                 return False
-            await lock_devices(
-                tx, [one.device_id for one in verdicts if one.device_id and not _is_new(one)]
-            )
             writing = Writing(caller.actor, self._clock.now(), refresh=order.refresh)
             await import_writing.write(tx, ready, verdicts, writing)
             await auditing.record(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,17 +14,13 @@ import orjson
 from services.enrollment.errors import Refused
 from services.enrollment.leaving import revocation_of
 from services.enrollment.quarantine import enrolled_event, enrollment_in
-from services.enrollment.store import certificates, channels, enrollments, pins, states
+from services.enrollment.store import certificates, channels, enrollments
 from services.enrollment.store.channels import Channel, Tokens
-from services.enrollment.store.pins import Enrollment, Pin
-from shared.bus import outbox
-from shared.db.batcher import Batcher
-from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool
+from services.enrollment.store.pins import Enrollment, Pin, Standing
+from shared.db.pool import Connection
 from shared.events.base import Event, uuid7
 from shared.events.device_state import DeviceState
 from shared.events.devices import UserChannelOpened
-from shared.runtime.clock import Clock
 from shared.runtime.service import Sealing
 from shared.sealed import LocalCipher
 
@@ -47,11 +43,12 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class _Update:
+class Update:
     """An opening on its way, its secrets encrypted and sealed already."""
 
     certificate: bytes
     device_id: UUID
+    udid: str
     opening: Opening
     push: bytes
     push_sealed: str
@@ -60,41 +57,35 @@ class _Update:
 
 
 @dataclass(frozen=True, slots=True)
-class _Accepted:
-    update: _Update
+class Accepted:
+    update: Update
     enrollment: Enrollment
     channel: Channel | None
-    """None: the channel is new."""
+    """Of a user: None says that it is new. The device's own one is not looked up."""
+
+    @property
+    def device_id(self) -> UUID:
+        return self.enrollment.device_id
 
     @property
     def opens(self) -> bool:
-        """Whether this is the channel's first TokenUpdate of the generation."""
+        """Whether this is a user channel's first TokenUpdate of the generation."""
         known = self.channel
         return known is None or known.open_generation != self.enrollment.generation
 
 
-class Openings:
-    """Stores push and unlock tokens: encrypted for us, sealed for the service that uses each."""
+class Sealer:
+    """Makes push and unlock tokens ready to be stored: encrypted for us, sealed for the service
+    that uses each.
+    """
 
-    def __init__(self, pool: Pool, cipher: LocalCipher, sealing: Sealing, clock: Clock) -> None:
-        self._cipher, self._sealing, self._clock = cipher, sealing, clock
-        self._batcher: Batcher[_Update, None] = Batcher(
-            "enrollment.token_update",
-            pool,
-            self._flush,
-            key=lambda update: update.device_id,
-            lock=lock_devices,
-        )
+    def __init__(self, cipher: LocalCipher, sealing: Sealing) -> None:
+        self._cipher, self._sealing = cipher, sealing
 
-    async def open(self, pin: Pin, enrollment: Enrollment, opening: Opening) -> None:
-        """Return once the channel's tokens are stored; raises Refused."""
-        await self._batcher.put(self._prepared(pin, enrollment, opening))
-
-    async def close(self) -> None:
-        await self._batcher.close()
-
-    def _prepared(self, pin: Pin, enrollment: Enrollment, opening: Opening) -> _Update:
-        """The slow part, before any lock is held."""
+    def update(self, pin: Pin, enrollment: Enrollment, opening: Opening) -> Update:
+        """The slow part, before any lock is held; a token is sealed once, however often it is told
+        of later.
+        """
         device_id, unlock = enrollment.device_id, opening.unlock_token
         row = f"{enrollment.enrollment_id}:{opening.user_kind}:{opening.user_key}"
         push = orjson.dumps({"token": opening.token.hex(), "magic": opening.magic})
@@ -105,9 +96,10 @@ class Openings:
             unlock_sealed = seal(
                 "command_queue", unlock, purpose="unlock-token", device_id=device_id
             )
-        return _Update(
+        return Update(
             certificate=pin.sha256,
             device_id=device_id,
+            udid=enrollment.udid,
             opening=opening,
             push=encrypt(push, table="channel", column="push", row=row),
             push_sealed=seal("push_notifier", push, purpose="push", device_id=device_id),
@@ -115,48 +107,39 @@ class Openings:
             unlock_sealed=unlock_sealed,
         )
 
-    async def _flush(self, tx: Connection, updates: Sequence[_Update]) -> list[Exception | None]:
-        current = await pins.read(tx, [update.certificate for update in updates])
-        trusted = [pin.enrollment for pin in current.values() if pin.enrollment]
-        known = await channels.of_enrollments(tx, [one.enrollment_id for one in trusted])
-        results: list[Exception | None] = []
-        accepted: list[_Accepted] = []
-        for update in updates:
-            try:
-                accepted.append(_accept(update, current.get(update.certificate), known))
-                results.append(None)
-            except Refused as refused:
-                results.append(refused)
-        if accepted:
-            await _write(tx, accepted, self._clock.now())
-        return results
+
+async def channels_behind(
+    tx: Connection, standings: Sequence[Standing | None]
+) -> Sequence[Channel]:
+    """The channels of these enrollments: how many users they have, and which."""
+    concerned = [one.pin.enrollment for one in standings if one and one.pin.enrollment]
+    if not concerned:
+        return []
+    return await channels.of_enrollments(tx, [one.enrollment_id for one in concerned])
 
 
-def _accept(update: _Update, pin: Pin | None, known: Sequence[Channel]) -> _Accepted:
+def accept(update: Update, standing: Standing | None, known: Sequence[Channel]) -> Accepted:
     """Check again with the device locked; raises Refused."""
+    pin = standing.pin if standing else None
     if pin is None or pin.revoked or not pin.pinned or pin.enrollment is None:
         raise Refused("certificate_revoked", "the certificate was revoked meanwhile")
     enrollment, opening = pin.enrollment, update.opening
     if enrollment.state == "ended" or pin.leaving:
         raise Refused("enrollment_ended", "the enrollment has ended")
-    of_enrollment = {
+    users = {
         (one.user_kind, one.user_key): one
         for one in known
-        if one.enrollment_id == enrollment.enrollment_id
+        if one.enrollment_id == enrollment.enrollment_id and one.user_kind
     }
-    channel = of_enrollment.get((opening.user_kind, opening.user_key))
-    users = sum(1 for kind, _ in of_enrollment if kind)
-    if opening.user_kind and channel is None and users >= MAX_USERS:
+    channel = users.get((opening.user_kind, opening.user_key))
+    if opening.user_kind and channel is None and len(users) >= MAX_USERS:
         raise Refused("too_many_users", f"a device has at most {MAX_USERS} user channels")
-    return _Accepted(update, enrollment, channel)
+    return Accepted(update, enrollment, channel)
 
 
-async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -> None:
-    await channels.save(tx, [_tokens(one) for one in accepted], now)
-    of_devices = [one for one in accepted if not one.update.opening.user_kind]
-    completed = await enrollments.complete(
-        tx, [one.enrollment.enrollment_id for one in of_devices], now
-    )
+async def write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> Written:
+    """Store what these TokenUpdates bring."""
+    completed = await channels.open_all(tx, [_tokens(one) for one in accepted], now)
     shared = [
         one.enrollment.enrollment_id
         for one in accepted
@@ -164,21 +147,34 @@ async def _write(tx: Connection, accepted: Sequence[_Accepted], now: datetime) -
     ]
     if shared:
         await enrollments.share(tx, shared)
-    events = await _retire_old_certificates(tx, of_devices, completed, now)
-    after = await states.read(tx, [one.update.device_id for one in accepted])
-    by_device = {state.device_id: state for state in after}
-    for one in accepted:
-        events += _announcements(one, by_device[one.update.device_id], completed, now)
-    await outbox.emit(tx, [*events, *after])
+    revoked = await _retire_old_certificates(tx, accepted, completed, now)
+    return Written(accepted, completed, revoked, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a batch of TokenUpdates changed."""
+
+    accepted: Sequence[Accepted]
+    completed: set[UUID]
+    revoked: Sequence[Event]
+    now: datetime
+
+    def events(self, after: Mapping[UUID, DeviceState]) -> list[Event]:
+        """What there is to tell, given the states that the devices have now."""
+        events = list(self.revoked)
+        for one in self.accepted:
+            events += _announcements(one, after[one.device_id], self.completed, self.now)
+        return events
 
 
 async def _retire_old_certificates(
-    tx: Connection, of_devices: Sequence[_Accepted], completed: set[UUID], now: datetime
+    tx: Connection, accepted: Sequence[Accepted], completed: set[UUID], now: datetime
 ) -> list[Event]:
     """The new certificate works: what the enrollment was renewed from speaks for it no more."""
     renewed = [
         (one.enrollment.enrollment_id, one.enrollment.authenticated_with)
-        for one in of_devices
+        for one in accepted
         if one.enrollment.enrollment_id in completed and one.enrollment.generation > 1
     ]
     if not renewed:
@@ -187,7 +183,7 @@ async def _retire_old_certificates(
 
 
 def _announcements(
-    one: _Accepted, state: DeviceState, completed: set[UUID], now: datetime
+    one: Accepted, state: DeviceState, completed: set[UUID], now: datetime
 ) -> list[Event]:
     enrollment_id, opening = one.enrollment.enrollment_id, one.update.opening
     if not opening.user_kind:
@@ -214,7 +210,7 @@ def _announcements(
     ]
 
 
-def _tokens(one: _Accepted) -> Tokens:
+def _tokens(one: Accepted) -> Tokens:
     update, opening = one.update, one.update.opening
     return Tokens(
         channel_id=one.channel.channel_id if one.channel else uuid7(),

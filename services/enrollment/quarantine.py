@@ -13,7 +13,6 @@ from services.enrollment.store import devices, enrollments, pins, states
 from services.enrollment.store.enrollments import Told
 from services.enrollment.store.fences import Fence
 from shared.bus import outbox
-from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import Event
 from shared.events.device_state import DeviceState, EnrollmentState
@@ -54,8 +53,7 @@ class Quarantine:
             await fencing.tell(self._internal, fence)
         udid = found.waiting.udid
         async with transaction(self._pool) as tx:
-            await pins.lock_hardware(tx, [udid], [])
-            await lock_devices(tx, [device_id])
+            await pins.hold(tx, [udid], [], [device_id])
             known = await pins.known_hardware(tx, [udid], [])
             if any(one.device_id != device_id for one in known):
                 raise Problem(409, "hardware_elsewhere", "Another device bears this UDID now.")

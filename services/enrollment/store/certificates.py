@@ -21,13 +21,6 @@ SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea
                      $6::timestamptz[], $7::timestamptz[], $8::uuid[], $9::uuid[], $10::uuid[],
                      $11::timestamptz[])
 """
-# The condition is the pin itself: a certificate never moves to another enrollment.
-PIN = """
-UPDATE certificate SET enrollment_id = news.enrollment_id, device_id = news.device_id
-FROM unnest($1::bytea[], $2::uuid[], $3::uuid[]) AS news (sha256, enrollment_id, device_id)
-WHERE certificate.sha256 = news.sha256 AND certificate.enrollment_id IS NULL
-RETURNING certificate.sha256, serial_number, not_after, certificate.device_id
-"""
 REVOKE_ALL = """
 UPDATE certificate SET revoked_at = $3, revocation_reason = news.reason
 FROM unnest($1::uuid[], $2::text[]) AS news (enrollment_id, reason)
@@ -76,14 +69,6 @@ class Certificate:
     device_id: UUID | None
     enrollment_id: UUID | None
     issued_at: datetime
-
-
-@dataclass(frozen=True)
-class Pinned:
-    sha256: bytes
-    serial_number: str
-    not_after: datetime
-    device_id: UUID
 
 
 @dataclass(frozen=True)
@@ -140,12 +125,6 @@ async def add_all(tx: Connection, added: Sequence[Certificate]) -> None:
         [one.enrollment_id for one in added],
         [one.issued_at for one in added],
     )
-
-
-async def pin(tx: Connection, pins: Sequence[tuple[bytes, UUID, UUID]]) -> list[Pinned]:
-    """(SHA-256, enrollment, device); returns what was not pinned before."""
-    rows = await tx.fetch(PIN, [p[0] for p in pins], [p[1] for p in pins], [p[2] for p in pins])
-    return [Pinned(**row) for row in rows]
 
 
 async def revoke_all(

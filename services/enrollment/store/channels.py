@@ -9,8 +9,10 @@ from uuid import UUID
 
 from shared.db.pool import Connection
 
-# coalesce: a TokenUpdate without an UnlockToken never takes one away (apple.md §1.2).
-SAVE = """
+# coalesce: a TokenUpdate without an UnlockToken never takes one away (apple.md §1.2). The device's
+# own channel completes an enrollment that was pending.
+OPEN = """
+WITH opened AS (
 INSERT INTO channel (channel_id, enrollment_id, device_id, kind, user_kind, user_key, user_name,
                      open_generation, push_topic, push, push_sealed, push_updated_at, unlock_token,
                      unlock_sealed)
@@ -21,7 +23,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text
             $8::text[], $9::bytea[], $10::text[], $11::bytea[], $12::text[])
   AS news (channel_id, enrollment_id, device_id, user_kind, user_key, user_name, generation,
            push_topic, push, push_sealed, unlock_token, unlock_sealed)
-ON CONFLICT (channel_id) DO UPDATE SET
+ON CONFLICT (enrollment_id, user_kind, user_key) DO UPDATE SET
     user_name = coalesce(excluded.user_name, channel.user_name),
     open_generation = excluded.open_generation,
     push_topic = excluded.push_topic,
@@ -30,6 +32,12 @@ ON CONFLICT (channel_id) DO UPDATE SET
     push_updated_at = excluded.push_updated_at,
     unlock_token = coalesce(excluded.unlock_token, channel.unlock_token),
     unlock_sealed = coalesce(excluded.unlock_sealed, channel.unlock_sealed)
+)
+UPDATE enrollment SET state = 'enrolled', enrolled_at = $13
+FROM unnest($2::uuid[], $4::text[]) AS news (enrollment_id, user_kind)
+WHERE enrollment.enrollment_id = news.enrollment_id AND news.user_kind = ''
+  AND enrollment.state = 'pending'
+RETURNING enrollment.enrollment_id
 """
 OF_ENROLLMENTS = """
 SELECT enrollment_id, channel_id, user_kind, user_key, open_generation FROM channel
@@ -57,7 +65,10 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a TokenUpdate leaves behind; `user_kind` and `user_key` are empty for the device."""
+    """What a TokenUpdate leaves behind; `user_kind` and `user_key` are empty for the device.
+
+    `channel_id` counts only where the channel is new.
+    """
 
     channel_id: UUID
     enrollment_id: UUID
@@ -73,10 +84,10 @@ class Tokens:
     unlock_sealed: str | None
 
 
-async def save(tx: Connection, tokens: Sequence[Tokens], now: datetime) -> None:
-    """Open these channels for their generation."""
-    await tx.execute(
-        SAVE,
+async def open_all(tx: Connection, tokens: Sequence[Tokens], now: datetime) -> set[UUID]:
+    """Open these channels for their generation; returns the enrollments that became complete."""
+    rows = await tx.fetch(
+        OPEN,
         [t.channel_id for t in tokens],
         [t.enrollment_id for t in tokens],
         [t.device_id for t in tokens],
@@ -91,6 +102,7 @@ async def save(tx: Connection, tokens: Sequence[Tokens], now: datetime) -> None:
         [t.unlock_sealed for t in tokens],
         now,
     )
+    return {row["enrollment_id"] for row in rows}
 
 
 async def of_enrollments(tx: Connection, enrollments: Sequence[UUID]) -> list[Channel]:

@@ -13,8 +13,11 @@ import orjson
 from services.enrollment.store.pins import State
 from shared.db.pool import Connection
 
-# A repeat keeps what the enrollment was made with: session, credential, rights, ownership.
-SAVE = """
+# A repeat keeps what the enrollment was made with: session, credential, rights, ownership. A
+# certificate that has no enrollment yet is pinned to this one: that is the pin itself, and no
+# certificate ever moves to another.
+BEGIN = """
+WITH begun AS (
 INSERT INTO enrollment (enrollment_id, device_id, generation, state, mode, id_kind, udid,
                         session_id, credential_id, ownership, user_name, access_rights, claimed,
                         reasons, authenticated_with, authenticated_at)
@@ -34,14 +37,14 @@ ON CONFLICT (enrollment_id) DO UPDATE SET
     authenticated_with = excluded.authenticated_with,
     authenticated_at = excluded.authenticated_at,
     enrolled_at = NULL
+)
+UPDATE certificate SET enrollment_id = news.enrollment_id, device_id = news.device_id
+FROM unnest($15::bytea[], $1::uuid[], $2::uuid[]) AS news (sha256, enrollment_id, device_id)
+WHERE certificate.sha256 = news.sha256 AND certificate.enrollment_id IS NULL
+RETURNING certificate.sha256, serial_number, not_after, certificate.device_id
 """
 FORGET_BOOTSTRAP_TOKENS = """
 UPDATE enrollment SET bootstrap_token = NULL WHERE enrollment_id = ANY($1::uuid[])
-"""
-COMPLETE = """
-UPDATE enrollment SET state = 'enrolled', enrolled_at = $2
-WHERE enrollment_id = ANY($1::uuid[]) AND state = 'pending'
-RETURNING enrollment_id
 """
 SET_MODE = "UPDATE enrollment SET mode = 'shared_ipad' WHERE enrollment_id = ANY($1::uuid[])"
 END = """
@@ -108,6 +111,14 @@ class Begun:
     authenticated_with: bytes
 
 
+@dataclass(frozen=True)
+class Pinned:
+    sha256: bytes
+    serial_number: str
+    not_after: datetime
+    device_id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     enrollment_id: UUID
@@ -139,10 +150,12 @@ class Told:
     bootstrap_token_escrowed: bool
 
 
-async def save(tx: Connection, begun: Sequence[Begun], now: datetime) -> None:
-    """Add these, or raise the generation of those that are known."""
-    await tx.execute(
-        SAVE,
+async def begin(tx: Connection, begun: Sequence[Begun], now: datetime) -> list[Pinned]:
+    """Add these, or raise the generation of those that are known; their certificates speak for
+    them from now on. Returns the certificates that spoke for nothing before.
+    """
+    rows = await tx.fetch(
+        BEGIN,
         [b.enrollment_id for b in begun],
         [b.device_id for b in begun],
         [b.generation for b in begun],
@@ -160,16 +173,11 @@ async def save(tx: Connection, begun: Sequence[Begun], now: datetime) -> None:
         [b.authenticated_with for b in begun],
         now,
     )
+    return [Pinned(**row) for row in rows]
 
 
 async def forget_bootstrap_tokens(tx: Connection, enrollments: Sequence[UUID]) -> None:
     await tx.execute(FORGET_BOOTSTRAP_TOKENS, list(enrollments))
-
-
-async def complete(tx: Connection, enrollments: Sequence[UUID], now: datetime) -> set[UUID]:
-    """Which of these were pending and are enrolled now."""
-    rows = await tx.fetch(COMPLETE, list(enrollments), now)
-    return {row["enrollment_id"] for row in rows}
 
 
 async def share(tx: Connection, enrollments: Sequence[UUID]) -> None:

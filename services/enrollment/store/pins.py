@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -16,21 +16,32 @@ _ENROLLMENT = """
 e.enrollment_id, e.device_id, e.generation, e.state, e.mode, e.id_kind, e.udid,
 e.authenticated_with, e.end_reason, e.access_rights
 """
-READ = f"""
-SELECT c.sha256, c.not_before, c.not_after, c.revoked_at IS NOT NULL AS revoked,
-       c.enrollment_id IS NOT NULL AS pinned,
-       s.session_id, s.credential_id, s.platform, s.ownership, s.serial AS bound_serial,
-       s.user_name, s.access_rights AS granted_rights, s.renews IS NOT NULL AS renews,
-       s.id_kind AS bound_kind, s.udid AS bound_udid, c.authority IS NULL AS imported,
-       k.revoked_at IS NOT NULL AS withdrawn,
-       EXISTS (SELECT FROM fence AS f WHERE f.enrollment_id = e.enrollment_id
-                 AND f.ends IS NOT NULL) AS leaving,
-       {_ENROLLMENT}
-FROM certificate AS c
+_PIN = f"""
+c.sha256, c.not_before, c.not_after, c.revoked_at IS NOT NULL AS revoked,
+c.enrollment_id IS NOT NULL AS pinned,
+s.session_id, s.credential_id, s.platform, s.ownership, s.serial AS bound_serial,
+s.user_name, s.access_rights AS granted_rights, s.renews IS NOT NULL AS renews,
+s.id_kind AS bound_kind, s.udid AS bound_udid, c.authority IS NULL AS imported,
+k.revoked_at IS NOT NULL AS withdrawn,
+EXISTS (SELECT FROM fence AS f WHERE f.enrollment_id = e.enrollment_id
+          AND f.ends IS NOT NULL) AS leaving,
+{_ENROLLMENT}
+"""
+_BEHIND_IT = """
 LEFT JOIN session AS s ON s.session_id = c.session_id
 LEFT JOIN credential AS k ON k.credential_id = s.credential_id
 LEFT JOIN enrollment AS e ON e.enrollment_id = coalesce(c.enrollment_id, s.renews)
-WHERE c.sha256 = ANY($1::bytea[])
+"""
+READ = f"SELECT {_PIN} FROM certificate AS c {_BEHIND_IT} WHERE c.sha256 = ANY($1::bytea[])"
+# The same, and which known hardware bears the names that come with the certificate.
+READ_CLAIMED = f"""
+SELECT {_PIN}, news.place, ARRAY(SELECT device_id FROM device WHERE udid = news.udid
+                                 UNION
+                                 SELECT device_id FROM device WHERE serial = news.serial) AS known
+FROM unnest($1::bytea[], $2::text[], $3::text[])
+     WITH ORDINALITY AS news (sha256, udid, serial, place)
+JOIN certificate AS c ON c.sha256 = news.sha256
+{_BEHIND_IT}
 """
 # Hardware is known by its id, and by its serial where that is told.
 KNOWN_HARDWARE = f"""
@@ -43,10 +54,17 @@ FROM (SELECT device_id, udid, serial, current_enrollment FROM device WHERE udid 
 LEFT JOIN enrollment AS e ON e.enrollment_id = d.current_enrollment
 """
 # Two first enrollments of the same hardware must not pass each other: there is no row to lock yet.
-LOCK_HARDWARE = """
-SELECT pg_advisory_xact_lock(key) FROM (
-    SELECT DISTINCT hashtextextended(name, 7) AS key FROM unnest($1::text[]) AS name ORDER BY key
-) AS keys
+# So the names come first, then the rows that are known; each in an order that everybody keeps.
+HOLD = """
+WITH names AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(key) FROM (
+        SELECT DISTINCT hashtextextended(name, 7) AS key
+        FROM unnest($1::text[]) AS name ORDER BY key
+    ) AS keys
+), held AS MATERIALIZED (
+    SELECT FROM device WHERE device_id = ANY($2::uuid[]) ORDER BY device_id FOR NO KEY UPDATE
+)
+SELECT (SELECT count(*) FROM names), (SELECT count(*) FROM held)
 """
 
 
@@ -111,10 +129,40 @@ class Hardware:
     current: Enrollment | None
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What somebody presents: a certificate, and the names of the hardware that they claim."""
+
+    certificate: bytes
+    udid: str | None = None
+    serial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The certificate that was presented, and the known devices that bear the claimed names."""
+
+    pin: Pin
+    known: frozenset[UUID]
+
+
 async def read(tx: Connection, fingerprints: Sequence[bytes]) -> dict[bytes, Pin]:
     """The certificates that have a row, by SHA-256."""
     rows = await tx.fetch(READ, list(fingerprints))
     return {row["sha256"]: _pin(row) for row in rows}
+
+
+async def standings(tx: Connection, presented: Sequence[Named]) -> list[Standing | None]:
+    """What stands behind each of these, in their order; None: the certificate has no row."""
+    found: list[Standing | None] = [None] * len(presented)
+    for row in await tx.fetch(
+        READ_CLAIMED,
+        [one.certificate for one in presented],
+        [one.udid for one in presented],
+        [one.serial for one in presented],
+    ):
+        found[row["place"] - 1] = Standing(_pin(row), frozenset(row["known"]))
+    return found
 
 
 async def known_hardware(
@@ -127,10 +175,15 @@ async def known_hardware(
     ]
 
 
-async def lock_hardware(tx: Connection, udids: Sequence[str], serials: Sequence[str]) -> None:
-    """Hold these names until the transaction ends, known or not; before any device row."""
+async def hold(
+    tx: Connection, udids: Iterable[str], serials: Iterable[str], devices: Iterable[UUID]
+) -> None:
+    """Hold these names, borne by a known device or not, and these devices' rows, which exist.
+
+    Until the transaction ends; before anything is read that a decision rests on.
+    """
     names = [f"udid:{udid}" for udid in udids] + [f"serial:{serial}" for serial in serials]
-    await tx.execute(LOCK_HARDWARE, names)
+    await tx.execute(HOLD, names, sorted(set(devices)))
 
 
 def _pin(row: Record) -> Pin:
