@@ -280,12 +280,13 @@ def _text(body: Mapping[str, Any], key: str) -> str | None:
 
 def cleaned(text: str) -> str | None:
     """Return a text for people: control characters dropped, cut at 255; empty counts as absent."""
-    kept = (
-        letter
-        for letter in text[: 4 * _TEXT_LENGTH]
-        if unicodedata.category(letter) not in {"Cc", "Cs"}
-    )
-    return "".join(kept)[:_TEXT_LENGTH].strip() or None
+    if not text.isprintable():  # else there is nothing to drop
+        text = "".join(
+            letter
+            for letter in text[: 4 * _TEXT_LENGTH]
+            if unicodedata.category(letter) not in {"Cc", "Cs"}
+        )
+    return text[:_TEXT_LENGTH].strip() or None
 
 
 def _bounded(body: Mapping[str, Any], key: str, length: int) -> str | None:

@@ -20,6 +20,8 @@ CREATE TABLE outbox (
     -- Rows live for milliseconds: vacuum early and without pauses, or the head of the index fills
     -- with dead entries that every read has to step over.
     fillfactor = 70,
+    -- Compressing and cutting up what is read once and deleted costs more than the space it saves.
+    toast_tuple_target = 8160,
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_threshold = 500,
     autovacuum_vacuum_cost_delay = 0,
