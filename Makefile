@@ -66,6 +66,12 @@ bench-compare: ## compare a saved run, BASE=file, with another, NEW=file, or wit
 		$(BIN)/python -m tools.bench $(ARGS) --runs "$${RUNS:-3}" --save "$$new" >/dev/null; fi; \
 		exec $(BIN)/python -m tools.bench.compare "$(BASE)" "$$new"
 
+bench-history: ## polls and drains on an empty database and beside 35 million finished commands
+	@$(VENV) embedded
+	@set -- $(ARGS); if [ -n "$(RUNS)" ]; then set -- "$$@" --runs "$(RUNS)"; fi; \
+		if [ -n "$(SAVE)" ]; then set -- "$$@" --save "$(SAVE)"; fi; \
+		exec $(BIN)/python -m tools.bench.history "$$@"
+
 bench-peers: ## the same load on Muster and on NanoMDM, turn about; needs Go to build NanoMDM once
 	@$(VENV) embedded
 	@set -- $(ARGS); if [ -n "$(SAVE)" ]; then set -- "$$@" --save "$(SAVE)"; fi; \
@@ -93,4 +99,4 @@ clean: ## stop what runs and throw away all data; packages and jars stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.embedded down; fi
 	rm -rf .muster/state .muster/run .muster/logs .muster/secrets .muster/keys .muster/test .muster/ports.json
 
-.PHONY: help up down test test-fast check events openapi monitoring bench bench-compare bench-peers chaos chaos-tests requirements clean
+.PHONY: help up down test test-fast check events openapi monitoring bench bench-compare bench-history bench-peers chaos chaos-tests requirements clean

@@ -203,8 +203,8 @@ def test_who_holds_a_connection() -> None:
         accepted, _ = server.accept()
         with client, accepted:
             port = client.getsockname()[1]
-            assert connections.owners({7: port, 8: 1}, {"we": os.getpid()}) == {7: "we"}
-            assert connections.owners({7: port}, {"nobody": 2**22}) == {}
+            assert connections.owners({7: port, 8: 1}, {"we": [os.getpid()]}) == {7: "we"}
+            assert connections.owners({7: port}, {"nobody": [2**22]}) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import bench, fanout, history, machine, results, signing
+from tools.bench import bench, events, fanout, history, machine, results, signing, throughput
 from tools.bench.bench import Bench, JsonLine, Options, Scenario
 from tools.bench.fleet import prepare
 from tools.bench.generator import Generator
@@ -23,15 +23,20 @@ from tools.embedded.progress import Progress
 CACHE: Final = REPOSITORY / ".muster" / "cache"
 ROOT: Final = REPOSITORY / ".muster" / "bench"
 
-# In the order in which they run; `enroll` always does, because all others need its devices.
+# In the order in which they run.
 SCENARIOS: Final[Mapping[str, Scenario]] = {
-    "enroll": bench.enroll,
     "poll": bench.poll,
+    "poll-wal": bench.poll_wal,
     "storm": bench.storm,
+    "tls": bench.tls,
     "enqueue": bench.enqueue,
     "drain": bench.drain,
-    "history": history.history,
+    "events": events.latency,
+    "relay": throughput.relay,
+    "consumers": throughput.consumers,
+    "enroll": bench.enroll,
     "fanout": fanout.fanout,
+    "history": history.history,
 }
 
 
@@ -44,8 +49,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--finished", type=int, default=1_000_000, help="history's rows (1000000)")
     parser.add_argument("--targets", type=int, default=100_000, help="fanout's devices (100000)")
     parser.add_argument("--runs", type=int, default=1, help="repetitions of everything (1)")
-    parser.add_argument("--only", choices=SCENARIOS, nargs="+", help="these, and enroll")
-    parser.add_argument("--inventory", action="store_true", help="run inventory meanwhile, too")
+    parser.add_argument("--only", choices=SCENARIOS, nargs="+", help="these")
+    parser.add_argument("--processes", type=int, default=1, help="of each http role (1)")
     parser.add_argument("--save", type=Path, help="write the lines to this file, too")
     return parser.parse_args(argv)
 
@@ -53,8 +58,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 async def _run(arguments: argparse.Namespace, progress: Progress) -> AsyncIterator[JsonLine]:
     """One repetition on fresh databases."""
     shutil.rmtree(ROOT / "state", ignore_errors=True)
-    with progress.step(f"keys and certificates of {arguments.devices} devices"):
-        fleet = await asyncio.to_thread(prepare, CACHE / "bench", arguments.devices)
+    with progress.step(f"keys and certificates of {2 * arguments.devices} devices"):
+        fleet = await asyncio.to_thread(prepare, CACHE / "bench", 2 * arguments.devices)
     options = Options(
         arguments.seconds,
         arguments.commands,
@@ -62,17 +67,26 @@ async def _run(arguments: argparse.Namespace, progress: Progress) -> AsyncIterat
         arguments.finished,
         arguments.targets,
     )
-    muster = Muster(ROOT, CACHE, inventory=arguments.inventory)
+    devices, newcomers = (
+        fleet.devices[: arguments.devices],
+        fleet.devices[arguments.devices :],
+    )
+    muster = Muster(ROOT, CACHE, inventory=True, processes=arguments.processes)
     wanted = [name for name in SCENARIOS if name in (arguments.only or SCENARIOS)]
     async with muster, Generator() as generator:
         ground = Ground(muster, generator, CACHE / "bench" / "signatures")
-        at = Bench(muster, ground, fleet.devices, options, progress)
-        for name in dict.fromkeys(["enroll", *wanted]):
+        at = Bench(muster, ground, devices, newcomers, options, progress)
+        with progress.step("the fleet is imported"):
+            await muster.serve_pushes()
+            await muster.adopt(devices)
+        for name in wanted:
             await at.calm()
             with progress.step(name):
                 async for line in SCENARIOS[name](at):
                     yield line
         yield {"memory_megabytes": results.memory(muster.everything())}
+        if (size := await muster.outcome_bytes()) is not None:
+            yield {"outcome_bytes": size}
 
 
 async def _all(arguments: argparse.Namespace) -> list[JsonLine]:

@@ -14,6 +14,11 @@ from tools.bench.muster import Muster
 from tools.bench.scenarios import Ground
 from tools.embedded.progress import Progress
 
+PRESENCE = "SELECT count(*), max(last_seen_at), max(told_at) FROM presence"
+# It is written every ten seconds: most windows are between.
+_WINDOW_SECONDS = 2.0
+_WINDOWS = 10
+
 JsonLine = Mapping[str, Any]
 """A result as it is printed: `scenario`, `system`, and its values."""
 
@@ -36,11 +41,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Bench:
-    """Muster runs and the whole fleet has enrolled (not yet, for the scenario `enroll`)."""
+    """Muster runs with all services, and has `devices`; it has never heard of the newcomers."""
 
     muster: Muster
     ground: Ground
     devices: Sequence[Device]
+    newcomers: Sequence[Device]
     options: Options
     progress: Progress
 
@@ -53,8 +59,8 @@ Scenario = Callable[[Bench], AsyncIterator[JsonLine]]
 
 
 async def enroll(bench: Bench) -> AsyncIterator[JsonLine]:
-    """The whole fleet enrolls; every other scenario needs it done."""
-    yield (await scenarios.enroll(bench.ground, bench.devices)).json()
+    """Devices that were never here enroll. The last scenario: inventory then asks them all."""
+    yield (await scenarios.enroll(bench.ground, bench.newcomers)).json()
 
 
 async def poll(bench: Bench) -> AsyncIterator[JsonLine]:
@@ -70,9 +76,41 @@ async def poll(bench: Bench) -> AsyncIterator[JsonLine]:
         yield line.json()
 
 
+async def poll_wal(bench: Bench) -> AsyncIterator[JsonLine]:
+    """WAL of empty polls alone: of a window in which the coalesced last-seen was not written.
+
+    PostgreSQL and other services write for reasons of their own, too: the quietest window counts.
+    """
+    queue = bench.muster.queue
+    quietest: Mapping[str, Any] | None = None
+    for _ in range(_WINDOWS):
+        before = await queue.fetchrow(PRESENCE)
+        line = await scenarios.poll(
+            bench.ground, bench.devices, seconds=_WINDOW_SECONDS, name="poll between last-seen"
+        )
+        if await queue.fetchrow(PRESENCE) != before:
+            continue
+        found = line.json()
+        if quietest is None or found["wal_bytes"] < quietest["wal_bytes"]:
+            quietest = found
+        if not found["wal_bytes"]:
+            break
+    if quietest is not None:
+        yield quietest
+
+
 async def storm(bench: Bench) -> AsyncIterator[JsonLine]:
     """Every device at once, a new connection each."""
     yield (await scenarios.storm(bench.ground, bench.devices)).json()
+
+
+async def tls(bench: Bench) -> AsyncIterator[JsonLine]:
+    """The same polls with TLS ended by Muster: connections kept, and a handshake for each."""
+    ground, target = bench.ground, bench.muster.tls
+    seconds = bench.options.seconds
+    line = await scenarios.poll(ground, bench.devices, seconds=seconds, name="tls poll", tls=target)
+    yield line.json()
+    yield (await scenarios.storm(ground, bench.devices, name="tls storm", tls=target)).json()
 
 
 async def enqueue(bench: Bench) -> AsyncIterator[JsonLine]:

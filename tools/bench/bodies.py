@@ -53,17 +53,22 @@ def idle(device: Device) -> Body:
     return {"Status": "Idle", "UDID": device.udid}
 
 
-def security_info(device: Device, command_uuid: str) -> Body:
+def security_info(device: Device, command_uuid: str, *, passcode: bool = True) -> Body:
     """The answer to SecurityInfo."""
     return {
         "CommandUUID": command_uuid,
         "SecurityInfo": {
             "HardwareEncryptionCaps": 3,
-            "PasscodePresent": True,
-            "PasscodeCompliant": True,
+            "PasscodePresent": passcode,
+            "PasscodeCompliant": passcode,
             "PasscodeCompliantWithProfiles": True,
             "PasscodeLockGracePeriodEnforced": 0,
         },
         "Status": "Acknowledged",
         "UDID": device.udid,
     }
+
+
+def without_passcode(device: Device, command_uuid: str) -> Body:
+    """The answer of a device whose owner has taken the passcode off."""
+    return security_info(device, command_uuid, passcode=False)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _SOCKET = "socket:["
 _LOCAL, _INODE = 1, 9
 
 
-def owners(ports: Mapping[int, int], pids: Mapping[str, int]) -> dict[int, str]:
-    """For each backend (by process id, with its client's port): the name of the client's process.
+def owners(ports: Mapping[int, int], pids: Mapping[str, Iterable[int]]) -> dict[int, str]:
+    """For each backend (by process id, with its client's port): the name of the client's processes.
 
     Backends of clients that are none of `pids` are left out.
     """
-    by_inode = {inode: name for name, pid in pids.items() for inode in _sockets(pid)}
+    by_inode = {
+        inode: name for name, family in pids.items() for pid in family for inode in _sockets(pid)
+    }
     by_port = {port: by_inode[inode] for port, inode in _local_ports().items() if inode in by_inode}
     return {backend: by_port[port] for backend, port in ports.items() if port in by_port}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -50,12 +50,18 @@ def ended_children_seconds(pid: int) -> float:
     return sum(map(int, fields[_CHILDREN : _CHILDREN + 2])) / _TICK if fields else 0.0
 
 
-def family(root: int) -> list[int]:
-    """A process and all its living descendants."""
-    parents: dict[int, list[int]] = {}
+def children() -> dict[int, list[int]]:
+    """The living children of every process."""
+    found: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _fields(int(entry.name))):
-            parents.setdefault(int(fields[_PARENT]), []).append(int(entry.name))
+            found.setdefault(int(fields[_PARENT]), []).append(int(entry.name))
+    return found
+
+
+def family(root: int, known: Mapping[int, list[int]] | None = None) -> list[int]:
+    """A process and all its living descendants; `known`: what `children` found just now."""
+    parents = children() if known is None else known
     found, waiting = [], [root]
     while waiting:
         pid = waiting.pop()
@@ -64,9 +70,9 @@ def family(root: int) -> list[int]:
     return found
 
 
-def family_cpu_seconds(root: int) -> float:
+def family_cpu_seconds(root: int, known: Mapping[int, list[int]] | None = None) -> float:
     """What a server with a process a connection used, those that have ended included."""
-    pids = family(root)
+    pids = family(root, known)
     return sum(map(cpu_seconds, pids)) + sum(map(ended_children_seconds, pids))
 
 

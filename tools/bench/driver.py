@@ -62,6 +62,7 @@ class Manner:
     rate: float | None = None
     keep_alive: bool = True
     keep_bodies: bool = False
+    keep_times: bool = False
     limit_seconds: float = 300.0
 
 
@@ -75,6 +76,9 @@ class Measured:
     latencies: array[float] = field(default_factory=lambda: array("d"))
     bodies: dict[int, bytes] = field(default_factory=dict)
     """With `keep_bodies`: the answers, by the place of their request in the script."""
+    times: list[tuple[int, float, float]] = field(default_factory=list)
+    """With `keep_times`: place, when sent (or planned) and when answered, on `perf_counter`, which
+    is the machine's own clock and the same in all processes."""
     unfinished: str | None = None
     """Why not everything was sent: the time was over, or the server refused connections."""
 
@@ -130,7 +134,7 @@ class _Run:
         self._done = asyncio.Event()
         self.idle: list[_Connection] = []
         """Open loop: who waits for the next planned time."""
-        self.due: deque[tuple[float, bytes]] = deque()
+        self.due: deque[tuple[float, list[int], bytes]] = deque()
         """Open loop: planned, and no connection was free."""
 
     async def finished(self) -> None:
@@ -152,7 +156,7 @@ class _Run:
 
     def _begin(self) -> None:
         place = [0]
-        request = None if self.manner.rate else self.script.step(place, None)
+        request = None if self.manner.rate else self.script.first(place)
         if request is not None or self.manner.rate:
             self.dial(place, request)
         elif not self._open:
@@ -197,8 +201,11 @@ class _Run:
             self._done.set()
 
     def record(self, began: float, answer: Answer, place: int) -> None:
-        self.measured.latencies.append(time.perf_counter() - began)
+        now = time.perf_counter()
+        self.measured.latencies.append(now - began)
         self.measured.statuses[answer.status] += 1
+        if self.manner.keep_times:
+            self.measured.times.append((place, began, now))
         if self.manner.keep_bodies:
             self.measured.bodies[place] = answer.body
 
@@ -211,14 +218,15 @@ class _Run:
         planned = 0
         while True:
             while (at := started + planned / rate) <= time.perf_counter():
-                request = self.script.step([0], None)
+                place = [0]
+                request = self.script.first(place)
                 if request is None:
                     await self._drained()
                     return
                 if self.idle:
-                    self.idle.pop().send(request, at)
+                    self.idle.pop().visit(place, request, at)
                 else:
-                    self.due.append((at, request))
+                    self.due.append((at, place, request))
                 planned += 1
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
 
@@ -254,6 +262,11 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(request)
 
+    def visit(self, place: list[int], request: bytes, planned: float) -> None:
+        """Open loop: the next device's turn."""
+        self._place = place
+        self.send(request, planned)
+
     def stop(self) -> None:
         self._ended = True
         if self._transport is not None:
@@ -270,7 +283,11 @@ class _Connection(asyncio.Protocol):
         self._asked = None
         self._run.record(self._began, answer, self._place[0])
         if self._run.manner.rate:
-            self._wait()
+            more = self._run.script.then(self._place, answer)
+            if more is None:
+                self._wait()
+            else:
+                self.send(more, time.perf_counter())
         elif self._run.manner.keep_alive and not answer.closes:
             self._go_on(answer)
         else:
@@ -290,7 +307,8 @@ class _Connection(asyncio.Protocol):
         self._run.left(self)
 
     def _go_on(self, answer: Answer) -> None:
-        request = self._run.script.step(self._place, answer)
+        script = self._run.script
+        request = script.then(self._place, answer) or script.first(self._place)
         if request is None:
             self._close()
         else:
@@ -298,7 +316,8 @@ class _Connection(asyncio.Protocol):
 
     def _go_on_elsewhere(self, answer: Answer | None) -> None:
         """The next request goes over a connection of its own."""
-        request = self._run.script.step(self._place, answer)
+        script = self._run.script
+        request = (answer and script.then(self._place, answer)) or script.first(self._place)
         if request is not None:
             self._run.dial(self._place, request)
         self._close()
@@ -311,7 +330,7 @@ class _Connection(asyncio.Protocol):
     def _wait(self) -> None:
         """Open loop: take what is overdue, or wait for the next planned time."""
         if self._run.due:
-            at, request = self._run.due.popleft()
-            self.send(request, at)
+            at, place, request = self._run.due.popleft()
+            self.visit(place, request, at)
         else:
             self._run.idle.append(self)

@@ -127,6 +127,8 @@ async def _side(
     known = await muster.queue.fetchval("SELECT count(*) FROM pin")
     if not known:
         await scenarios.enroll(ground, devices)
+    else:
+        await muster.know(devices)
     return Side(muster, ground)
 
 

@@ -24,7 +24,7 @@ Admin: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 BACKENDS = "SELECT pid, client_port FROM pg_stat_activity WHERE client_port > 0"
 WAL = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"
 _BENCH = "bench"
-_CALM_CORES = 0.08
+_CALM_CORES = 0.3
 _CALM_LOOK_SECONDS = 0.4
 
 
@@ -79,6 +79,7 @@ class Meter:
 
     def __init__(self, ledger: Ledger, admin: Admin) -> None:
         self._ledger, self._admin = ledger, admin
+        self._processes = {**ledger.counted, **ledger.apart}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Spent]:
@@ -93,17 +94,20 @@ class Meter:
         _fill(spent, self._ledger, before, after)
 
     async def _look(self) -> _Look:
-        ledger = self._ledger
         rows = await self._admin.fetch(BACKENDS)
         wal = int(await self._admin.fetchval(WAL))
         ports = {row["pid"]: row["client_port"] for row in rows}
-        processes = {**ledger.counted, **ledger.apart}
-        owners = connections.owners(ports, processes | {_BENCH: os.getpid()})
+        known = cpu.children()
+        families = {name: cpu.family(pid, known) for name, pid in self._processes.items()}
+        owners = connections.owners(ports, families | {_BENCH: [os.getpid()]})
         busy, stolen = cpu.machine_seconds()
         return _Look(
             at=time.perf_counter(),
-            processes={name: cpu.family_cpu_seconds(pid) for name, pid in processes.items()},
-            postgres=cpu.family_cpu_seconds(ledger.postgres),
+            processes={
+                name: cpu.family_cpu_seconds(pid, known) for name, pid in self._processes.items()
+            }
+            | {_BENCH: cpu.cpu_seconds(os.getpid())},
+            postgres=cpu.family_cpu_seconds(self._ledger.postgres, known),
             backends={backend: cpu.cpu_seconds(backend) for backend in owners},
             owners=owners,
             wal=wal,
@@ -119,7 +123,7 @@ def _fill(spent: Spent, ledger: Ledger, before: _Look, after: _Look) -> None:
     spent.stolen_seconds = after.stolen - before.stolen
     used = {name: after.processes[name] - before.processes[name] for name in after.processes}
     spent.counted = {name: used[name] for name in ledger.counted}
-    spent.apart = {name: used[name] for name in ledger.apart}
+    spent.apart = {name: seconds for name, seconds in used.items() if name not in ledger.counted}
     for_others = sum(
         seconds - before.backends.get(backend, 0.0)
         for backend, seconds in after.backends.items()
@@ -129,13 +133,15 @@ def _fill(spent: Spent, ledger: Ledger, before: _Look, after: _Look) -> None:
     spent.apart["postgres for these"] = for_others
 
 
-async def calm(pids: Mapping[str, int], *, patience: float = 60.0) -> bool:
-    """Wait until these processes do next to nothing; False when they never did."""
+async def calm(pids: Mapping[str, int], *, patience: float = 30.0) -> bool:
+    """Wait until these processes only idle (Kafka's broker alone takes a tenth of a core for that);
+    False when they never did.
+    """
     deadline = time.perf_counter() + patience
     while time.perf_counter() < deadline:
         before = sum(map(cpu.family_cpu_seconds, pids.values()))
         await asyncio.sleep(_CALM_LOOK_SECONDS)
         used = sum(map(cpu.family_cpu_seconds, pids.values())) - before
-        if used / _CALM_LOOK_SECONDS < _CALM_CORES * max(1, len(pids) // 4):
+        if used / _CALM_LOOK_SECONDS < _CALM_CORES:
             return True
     return False

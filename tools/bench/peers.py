@@ -87,7 +87,6 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each poll (5)")
     parser.add_argument("--connections", type=int, nargs="+", default=[16, 2], help="(16 and 2)")
     parser.add_argument("--only", choices=WORKS, nargs="+", help="only these (and enroll)")
-    parser.add_argument("--inventory", action="store_true", help="run inventory meanwhile, too")
     parser.add_argument("--save", type=Path, help="write the JSON lines to this file")
     parser.add_argument("--from", dest="saved", type=Path, help="the table of a saved run")
     parser.add_argument("--markdown", action="store_true", help="the table as in docs/")
@@ -117,7 +116,7 @@ async def _run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         fleet = await asyncio.to_thread(prepare, CACHE / "bench", arguments.devices)
     signing.forget_old(CACHE / "bench" / "signatures")
     async with AsyncExitStack() as stack:
-        grounds = await _grounds(stack, fleet, arguments)
+        grounds = await _grounds(stack, fleet)
         everything = {
             f"{ground.system.name}:{name}": pid
             for ground in grounds
@@ -135,13 +134,11 @@ async def _run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return lines
 
 
-async def _grounds(
-    stack: AsyncExitStack, fleet: Fleet, arguments: argparse.Namespace
-) -> list[Ground]:
+async def _grounds(stack: AsyncExitStack, fleet: Fleet) -> list[Ground]:
     """Both systems with empty databases, and one generator for both."""
     for name in ("peers-muster", "peers-nanomdm"):
         shutil.rmtree(ROOT / name / "state", ignore_errors=True)
-    muster = Muster(ROOT / "peers-muster", CACHE, inventory=arguments.inventory)
+    muster = Muster(ROOT / "peers-muster", CACHE)
     peer = NanoMdm(ROOT / "peers-nanomdm", CACHE, fleet.authority)
     generator = await stack.enter_async_context(Generator())
     kept = CACHE / "bench" / "signatures"

@@ -77,6 +77,17 @@ def _of_requests(measured: Measured) -> dict[str, Any]:
     return found
 
 
+def in_milliseconds(seconds: Sequence[float]) -> dict[str, float | None]:
+    """Quantiles of times; None where there are none."""
+    ordered = sorted(seconds)
+    return {
+        f"p{part}_ms": round(1000 * ordered[min(len(ordered) - 1, len(ordered) * part // 100)], 2)
+        if ordered
+        else None
+        for part in (50, 95, 99)
+    }
+
+
 @dataclass(frozen=True)
 class Summary:
     """The median of a value over runs, and how far the runs lie apart."""
@@ -100,7 +111,7 @@ def grouped(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, A
     """Repeated measurements by name: scenario, then whose."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
-        if "cpu_us" in line or "value" in line:
+        if "scenario" in line:
             found.setdefault(f"{line['scenario']} {line.get('system', '')}".strip(), []).append(
                 line
             )

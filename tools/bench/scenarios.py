@@ -7,7 +7,7 @@ sending. All of them work on any `System`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from tools.bench.scripts import Lines, Round, Script, Talks
 from tools.bench.system import System, Work, in_groups
 
 CONNECTIONS = 16
+Reply = Callable[[Device, str], bodies.Body]
+"""A device's answer to the command of this name."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,14 @@ async def poll(
     seconds: float,
     manner: Manner | None = None,
     name: str | None = None,
-    target: Target | None = None,
+    tls: Target | None = None,
 ) -> Line:
-    """Idle polls of devices with nothing to do; `target`: another address than the plain one."""
+    """Idle polls of devices with nothing to do; `tls`: over this address instead of the plain."""
     system, manner = ground.system, manner or Manner(CONNECTIONS)
     script = Round(await idles(ground, devices), seconds=seconds)
-    where = target or system.connect.target
+    where, work = _where(ground, tls)
     await _warm(ground, where, script)
-    measured, spent = await _send(ground, "poll", where, script, manner)
+    measured, spent = await _send(ground, work, where, script, manner)
     name = name or named("poll", manner.connections)
     return Line(name, system.name, "empty polls", measured.requests, spent, measured)
 
@@ -86,13 +88,13 @@ async def storm(
     *,
     connections: int | None = None,
     name: str = "storm",
-    target: Target | None = None,
+    tls: Target | None = None,
 ) -> Line:
     """Every device at once (or so many at a time), each over a new connection."""
     script = Round(await idles(ground, devices))
     manner = Manner(connections or len(devices), keep_alive=False)
-    where = target or ground.system.connect.target
-    measured, spent = await _send(ground, "poll", where, script, manner)
+    where, work = _where(ground, tls)
+    measured, spent = await _send(ground, work, where, script, manner)
     unit = "polls, a new connection each"
     return Line(name, ground.system.name, unit, measured.requests, spent, measured)
 
@@ -128,13 +130,17 @@ async def enqueue(
 
 async def drain(ground: Ground, asked: Asked, *, connections: int = CONNECTIONS) -> Line:
     """Every device polls and answers until its queue is empty: two requests a first command."""
-    system = ground.system
-    door = system.connect
+    script = await talks(ground, asked)
+    line, _ = await answer(ground, script, Manner(connections), named("drain", connections))
+    return line
+
+
+async def talks(ground: Ground, asked: Asked, reply: Reply = bodies.security_info) -> Talks:
+    """What the devices will say: Idle, then the answer to each command that was asked for."""
+    door = ground.system.connect
     place = {device.udid: at for at, device in enumerate(asked.devices)}
     messages = [
-        (device, bodies.security_info(device, uuid))
-        for devices, uuid in asked.calls
-        for device in devices
+        (device, reply(device, uuid)) for devices, uuid in asked.calls for device in devices
     ]
     signed = await asyncio.to_thread(signing.signed, messages)
     answers: list[dict[bytes, bytes]] = [{} for _ in asked.devices]
@@ -142,16 +148,21 @@ async def drain(ground: Ground, asked: Asked, *, connections: int = CONNECTIONS)
     for devices, uuid in asked.calls:
         for device in devices:
             answers[place[device.udid]][uuid.encode()] = next(requests)
-    script = Talks(await idles(ground, asked.devices), answers)
-    measured, spent = await _send(ground, "drain", door.target, script, Manner(connections))
-    answered = measured.requests - len(asked.devices)
+    return Talks(await idles(ground, asked.devices), answers)
+
+
+async def answer(ground: Ground, script: Talks, manner: Manner, name: str) -> tuple[Line, Measured]:
+    """Have the talks; tell when not every command was handed out and answered."""
+    system = ground.system
+    measured, spent = await _send(ground, "drain", system.connect.target, script, manner)
+    expected = sum(map(len, script.answers))
+    answered = measured.requests - len(script.idle)
     more: dict[str, Any] = {}
-    if answered != len(messages) or await system.left():
-        more = {"not_handed_out": len(messages) - answered, "left": await system.left()}
-    return Line(
-        named("drain", connections), system.name, "commands, Idle to answered", answered, spent,
-        measured, more=more,
-    )  # fmt: skip
+    left = await system.left()
+    if answered != expected or left:
+        more = {"not_handed_out": expected - answered, "left": left}
+    unit = "commands, Idle to answered"
+    return Line(name, system.name, unit, answered, spent, measured, more=more), measured
 
 
 async def idles(ground: Ground, devices: Sequence[Device]) -> list[bytes]:
@@ -159,6 +170,10 @@ async def idles(ground: Ground, devices: Sequence[Device]) -> list[bytes]:
     door = ground.system.connect
     messages = [(device, bodies.idle(device)) for device in devices]
     return signing.connects(door.path, door.host, await _signed(ground, messages))
+
+
+def _where(ground: Ground, tls: Target | None) -> tuple[Target, Work]:
+    return (tls, "tls") if tls else (ground.system.connect.target, "poll")
 
 
 def named(scenario: str, connections: int) -> str:

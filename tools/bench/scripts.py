@@ -22,7 +22,11 @@ class Script(Protocol):
     def begin(self, now: float) -> None:
         """Called once, when the clock starts."""
 
-    def step(self, place: list[int], answer: Answer | None) -> bytes | None: ...
+    def first(self, place: list[int]) -> bytes | None:
+        """What the next device begins with; None: all have begun."""
+
+    def then(self, place: list[int], answer: Answer) -> bytes | None:
+        """What the same device says to this answer; None: it is done."""
 
 
 @dataclass
@@ -42,8 +46,7 @@ class Round:
         if self.count is None and self.seconds is None:
             self.count = len(self.requests)
 
-    def step(self, place: list[int], answer: Answer | None) -> bytes | None:
-        del answer
+    def first(self, place: list[int]) -> bytes | None:
         if self._until:
             if time.perf_counter() >= self._until:
                 return None
@@ -52,6 +55,10 @@ class Round:
         place[0] = self._sent % len(self.requests)
         self._sent += 1
         return self.requests[place[0]]
+
+    def then(self, place: list[int], answer: Answer) -> bytes | None:
+        del place, answer
+        return None
 
 
 @dataclass
@@ -66,19 +73,21 @@ class Lines:
         del now
         self._next, self._said = 0, [0] * len(self.lines)
 
-    def step(self, place: list[int], answer: Answer | None) -> bytes | None:
-        if answer is not None:
-            device = place[0]
-            said = self._said[device]
-            if answer.status == _OK and said < len(self.lines[device]):
-                self._said[device] += 1
-                return self.lines[device][said]
+    def first(self, place: list[int]) -> bytes | None:
         if self._next >= len(self.lines):
             return None
         place[0] = self._next
         self._next += 1
         self._said[place[0]] = 1
         return self.lines[place[0]][0]
+
+    def then(self, place: list[int], answer: Answer) -> bytes | None:
+        device = place[0]
+        said = self._said[device]
+        if answer.status != _OK or said >= len(self.lines[device]):
+            return None
+        self._said[device] += 1
+        return self.lines[device][said]
 
 
 @dataclass
@@ -96,16 +105,17 @@ class Talks:
         del now
         self._next = 0
 
-    def step(self, place: list[int], answer: Answer | None) -> bytes | None:
-        if answer is not None and answer.body and answer.status == _OK:
-            reply = self.answers[place[0]].get(command_uuid(answer.body))
-            if reply is not None:
-                return reply
+    def first(self, place: list[int]) -> bytes | None:
         if self._next >= len(self.idle):
             return None
         place[0] = self._next
         self._next += 1
         return self.idle[place[0]]
+
+    def then(self, place: list[int], answer: Answer) -> bytes | None:
+        if not answer.body or answer.status != _OK:
+            return None
+        return self.answers[place[0]].get(command_uuid(answer.body))
 
 
 def command_uuid(body: bytes) -> bytes:

@@ -10,7 +10,7 @@ from tools.bench.driver import Target
 from tools.bench.fleet import Device
 from tools.bench.meter import Admin, Ledger
 
-Work = Literal["poll", "drain", "enroll", "enqueue"]
+Work = Literal["poll", "tls", "drain", "enroll", "enqueue"]
 A_CALL = 100
 """Devices of one enqueue call."""
 

@@ -129,9 +129,10 @@ class Cluster:
                 log = self.home.logs / f"{name}.log"
                 self.parts[name] = Part(name, service, roles, by_listener, {}, log)
         for part in self.parts.values():
-            part.environ = self._environ(part)
+            part.environ = self.environment(part)
 
-    def _environ(self, part: Part) -> dict[str, str]:
+    def environment(self, part: Part) -> dict[str, str]:
+        """What a process is told."""
         internal = {p.service: p.internal_url for p in self._serving()}
         return {
             **os.environ,
