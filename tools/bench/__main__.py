@@ -23,6 +23,9 @@ from tools.embedded.progress import Progress
 CACHE: Final = REPOSITORY / ".muster" / "cache"
 ROOT: Final = REPOSITORY / ".muster" / "bench"
 
+# Else some device in every scenario would be asked for its inventory in between.
+_NO_DAILY_ROUND: Final = {"MUSTER_INVENTORY_REFRESH_HOURS": str(30 * 24)}
+
 # In the order in which they run.
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "poll": bench.poll,
@@ -71,7 +74,9 @@ async def _run(arguments: argparse.Namespace, progress: Progress) -> AsyncIterat
         fleet.devices[: arguments.devices],
         fleet.devices[arguments.devices :],
     )
-    muster = Muster(ROOT, CACHE, inventory=True, processes=arguments.processes)
+    muster = Muster(
+        ROOT, CACHE, inventory=True, processes=arguments.processes, settings=_NO_DAILY_ROUND
+    )
     wanted = [name for name in SCENARIOS if name in (arguments.only or SCENARIOS)]
     async with muster, Generator() as generator:
         ground = Ground(muster, generator, CACHE / "bench" / "signatures")

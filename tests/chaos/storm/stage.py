@@ -55,10 +55,10 @@ class Stage(Cluster):
         second = Part(SECOND, "command_queue", ("consumer", "worker"), {}, {}, log)
         second.ports = {"devices": 0, "api": 0, "internal": ports[f"{SECOND}-internal"]}
         self.parts[SECOND] = second
-        second.environ = self._environ(second)
+        second.environ = self.environment(second)
 
-    def _environ(self, part: Part) -> dict[str, str]:
-        found = super()._environ(part)
+    def environment(self, part: Part) -> dict[str, str]:
+        found = super().environment(part)
         prefix = f"MUSTER_{part.service.upper()}"
         database = urlsplit(found[f"{prefix}_DATABASE_URL"])
         link = self._link(part.service, "postgres", database.port or 0)
