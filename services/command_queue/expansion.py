@@ -7,6 +7,7 @@ devices holds up the poll of one of them for moments, and no other command
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -45,16 +46,26 @@ class _Sorted:
     waiting: list[Wanted] = field(default_factory=list)
 
 
-async def expand(pool: Pool, now: datetime, patience: timedelta) -> bool:
-    """Expand the oldest chunks; True when more may wait."""
+class Bite(enum.IntEnum):
+    """What was expanded in one transaction."""
+
+    NOTHING = 0
+    FIRST = 1
+    """The first targets of commands."""
+    LATER = 2
+    """Further targets of a large one."""
+
+
+async def expand(pool: Pool, now: datetime, patience: timedelta) -> Bite:
+    """Expand the chunks that are next; more may wait unless it was nothing."""
     async with transaction(pool) as tx:
         taken = await targets.read_next(tx, LIMIT)
         if not taken.keys:
-            return False
+            return Bite.NOTHING
         await lock_devices(tx, taken.devices)
         wanted = await targets.take(tx, taken)
         await _place(tx, wanted, now, now + patience)
-    return True
+    return Bite.LATER if any(chunk for _, chunk in taken.keys) else Bite.FIRST
 
 
 async def resume(tx: Connection, device_ids: Collection[UUID], now: datetime) -> None:

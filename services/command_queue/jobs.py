@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from typing import Final
 
 from services.command_queue import expansion, measuring, sweeping
+from services.command_queue.expansion import Bite
 from services.command_queue.settings import CommandQueueSettings
 from shared.db.plans import analyze_grown
 from shared.db.pool import Pool, connected
 from shared.runtime.clock import Clock
 from shared.runtime.jobs import Job, Wake
+
+_LONGEST_REST: Final = 0.5
 
 
 def jobs(
@@ -20,7 +25,13 @@ def jobs(
     kept = timedelta(days=settings.history_days)
 
     async def expand_targets() -> bool:
-        return await expansion.expand(road, clock.now(), unknown)
+        begun = time.monotonic()
+        bite = await expansion.expand(road, clock.now(), unknown)
+        if bite is Bite.LATER:
+            # Devices and people go before what is large; a new command ends the rest early.
+            rest = (time.monotonic() - begun) * (1 / settings.fan_out_share - 1)
+            await expand.wait(min(rest, _LONGEST_REST))
+        return bool(bite)
 
     async def give_up() -> bool:
         return await expansion.give_up(road, clock.now())

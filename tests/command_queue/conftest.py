@@ -26,7 +26,10 @@ async def fleet(
     make_database: MakeDatabase, tmp_path: Path, clock: FixedClock
 ) -> AsyncIterator[Fleet]:
     dsn = await make_database("command_queue")
-    environ = {"MUSTER_COMMAND_QUEUE_SEEN_FLUSH_SECONDS": "3600"}
+    environ = {
+        "MUSTER_COMMAND_QUEUE_SEEN_FLUSH_SECONDS": "3600",
+        "MUSTER_COMMAND_QUEUE_FAN_OUT_SHARE": "1",
+    }
     async with trial(SERVICE, dsn, tmp_path, clock=clock, environ=environ) as running:
         found = Fleet(running, clock)
         await found.publish()

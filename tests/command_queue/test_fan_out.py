@@ -64,7 +64,7 @@ async def _command(fleet: Fleet, devices: Sequence[UUID], **fields: Any) -> str:
 
 
 async def _bite(fleet: Fleet) -> bool:
-    return await expansion.expand(fleet.trial.context.pool, fleet.clock.now(), _UNKNOWN)
+    return bool(await expansion.expand(fleet.trial.context.pool, fleet.clock.now(), _UNKNOWN))
 
 
 async def test_every_target_is_queued_once_and_told_of_once(fleet: Fleet) -> None:
@@ -220,9 +220,9 @@ async def test_a_pattern_that_does_not_name_its_device_once_is_refused(fleet: Fl
     device = uuid7()
     twice = CommandQueued(
         device_id=device,
-        channel_id=device,
+        channel_id=uuid7(),
         command_id=uuid7(),
-        kind="x",
+        kind=f"also {device}",
         queued_at=fleet.clock.now(),
     )
     async with transaction(fleet.trial.context.pool) as tx:

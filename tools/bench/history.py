@@ -163,6 +163,7 @@ async def _run(arguments: argparse.Namespace) -> int:
                 with progress.step(f"round {run + 1}, {side.muster.name}"):
                     measured = _measure(side, fleet.devices, arguments.seconds, arguments.commands)
                     lines += [line | {"run": run + 1} async for line in measured]
+        lines.append({"updates_in_place": await past.updates_in_place(sides[1].muster.admin)})
         same = await _plans(sides)
     ratios = {name: _ratio(lines, name) for name in ("poll", "drain")}
     lines.append({"scenario": "history", "cpu_full_to_empty": ratios, "plans_alike": same})

@@ -27,6 +27,7 @@ _A_COMMAND: Final = 10
 _INBOX_DAYS: Final = 45
 _KEY_DAYS: Final = 100
 _STREAMS: Final = 2
+_OPEN: Final = ("command", "pending", "target", "device", "enrollment", "channel", "pin")
 _WEEK: Final = 7
 
 # A UUIDv7 of row `i` at `at`: its time, and what looks like chance.
@@ -75,6 +76,10 @@ FROM (
     SELECT i, $1::timestamptz + ($2::timestamptz - $1) * (i::float8 / $3::int) AS at
     FROM generate_series(0, $3::int - 1) AS i
 ) AS made
+"""
+UPDATES = """
+SELECT schemaname || '.' || relname AS name, round(n_tup_hot_upd::numeric / n_tup_upd, 3) AS share
+FROM pg_stat_user_tables WHERE n_tup_upd >= 100 ORDER BY 1
 """
 # While nobody else is there: what was lost in a crash would be loaded again.
 _HASTE: Final = {
@@ -168,7 +173,7 @@ async def fill(dsn: str, outcomes: int, *, streams: int = _STREAMS) -> None:
         await connection.execute(KEYS, partitions.bound(now - timedelta(days=_KEY_DAYS)))
         await connection.execute("VACUUM (FREEZE, ANALYZE) inbox, request_key")
         await connection.execute("DROP TABLE bench_device")
-        await connection.execute("ANALYZE")
+        await connection.execute(f"ANALYZE {', '.join(_OPEN)}")
 
 
 async def _fill_weeks(dsn: str, waiting: list[Week]) -> None:
@@ -237,6 +242,12 @@ async def sizes(connection: Admin) -> dict[str, float | int]:
             1,
         ),
     }
+
+
+async def updates_in_place(admin: Admin) -> dict[str, float]:
+    """Which share of the updates of each table stayed in its page and touched no index (HOT)."""
+    rows = await admin.fetch(UPDATES)
+    return {row["name"]: float(row["share"]) for row in rows}
 
 
 @asynccontextmanager

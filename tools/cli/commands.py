@@ -170,6 +170,8 @@ def progressed(command: dict[str, Any]) -> str:
     bad = {state: count for state, count in sorted(progress.items()) if state in NOT_DONE}
     still = total - done - sum(bad.values())
     said = [f"{still} of {total} open" if still > 0 else f"done {done}/{total}"]
+    if unqueued := progress.get("unexpanded", 0):
+        said.append(f"{unqueued} not queued yet")
     return ", ".join([*said, *(f"{count} {state}" for state, count in bad.items())])
 
 
