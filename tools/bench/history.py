@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from shared.db.migrate import migrate
+from shared.db.migrate import folders_of, migrate
 from tools.bench import machine, past, plans, results, scenarios
 from tools.bench.bench import Bench, JsonLine
 from tools.bench.fleet import Device, prepare
@@ -79,22 +80,38 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 async def load(root: Path, finished: int, progress: Progress) -> None:
-    """Bring the database under `root` up to its history, unless an earlier run has done it."""
-    marker = root / _LOADED
-    if marker.exists() and json.loads(marker.read_text())["finished"] == finished:
-        return
-    shutil.rmtree(root, ignore_errors=True)
+    """Bring the database under `root` up to its history, unless an earlier run has done it.
+
+    Of an earlier run nothing but the history stays: no fleet, no other service, no topics.
+    """
+    marker, wanted = root / _LOADED, {"finished": finished, "schema": _schema()}
+    kept = marker.exists() and json.loads(marker.read_text()) == wanted
+    if not kept:
+        shutil.rmtree(root, ignore_errors=True)
     home = Home.at(root, cache=CACHE)
+    shutil.rmtree(home.state / "kafka", ignore_errors=True)
     server = Postgres(home, home.ports(["postgres"])["postgres"])
     with progress.step(f"{finished} finished commands"):
         await server.start()
         try:
-            await _filled(server, home, finished)
+            if kept:
+                await _as_admin(server, past.forget_others)
+            else:
+                await _filled(server, home, finished)
         finally:
             await server.stop()
     with progress.step("all of it on disk"):
         await asyncio.to_thread(os.sync)
-    marker.write_text(json.dumps({"finished": finished}))
+    marker.write_text(json.dumps(wanted))
+
+
+def _schema() -> str:
+    """What command_queue's tables look like: a history of other tables is of no use."""
+    digest = hashlib.sha256()
+    for folder in folders_of(_SERVICE).values():
+        for path in sorted(folder.glob("*.sql")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 async def _filled(server: Postgres, home: Home, finished: int) -> None:
@@ -109,7 +126,7 @@ async def _filled(server: Postgres, home: Home, finished: int) -> None:
 
 
 async def _as_admin(server: Postgres, change: Any) -> None:
-    admin = await asyncpg.connect(server.admin_dsn)
+    admin = await asyncpg.connect(server.admin_dsn, database=databases.DATABASE)
     try:
         await change(admin)
     finally:
@@ -124,11 +141,7 @@ async def _side(
     muster.name = name
     await past.settle_in(muster.queue)
     ground = Ground(muster, generator, CACHE / "bench" / "signatures")
-    known = await muster.queue.fetchval("SELECT count(*) FROM pin")
-    if not known:
-        await scenarios.enroll(ground, devices)
-    else:
-        await muster.know(devices)
+    await scenarios.enroll(ground, devices)
     return Side(muster, ground)
 
 

@@ -18,6 +18,7 @@ from typing import Final
 import asyncpg
 
 from shared.db import partitions
+from shared.events import registry
 from tools.bench import silent
 from tools.bench.meter import Admin
 
@@ -80,6 +81,13 @@ FROM (
 UPDATES = """
 SELECT schemaname || '.' || relname AS name, round(n_tup_hot_upd::numeric / n_tup_upd, 3) AS share
 FROM pg_stat_user_tables WHERE n_tup_upd >= 100 ORDER BY 1
+"""
+FORGET_FLEET = """
+SET search_path = muster_command_queue;
+DELETE FROM device WHERE device_id IN (SELECT device_id FROM pin);
+DELETE FROM channel WHERE device_id IN (SELECT device_id FROM pin);
+DELETE FROM enrollment WHERE device_id IN (SELECT device_id FROM pin);
+TRUNCATE pin, presence, pending, target, waiting, command, fence, outbox, dead_letter;
 """
 # While nobody else is there: what was lost in a crash would be loaded again.
 _HASTE: Final = {
@@ -218,6 +226,14 @@ async def calm_down(admin: Admin) -> None:
     """Back to how the server is shipped, from the next start on."""
     await admin.execute("ALTER SYSTEM RESET ALL")
     await admin.execute("CHECKPOINT")
+
+
+async def forget_others(admin: Admin) -> None:
+    """Leave nothing but command_queue's history and the silent devices."""
+    for service in registry.SERVICES:
+        if service != "command_queue":
+            await admin.execute(f"DROP SCHEMA IF EXISTS muster_{service} CASCADE")
+    await admin.execute(FORGET_FLEET)
 
 
 async def sizes(connection: Admin) -> dict[str, float | int]:
