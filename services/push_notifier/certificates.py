@@ -104,6 +104,7 @@ class Certificates:
                 tx,
                 [_changed(stored), _audit("push.certificate_changed", actor, source, told)],
             )
+        self._measure(stored)
         return stored
 
     async def sender(self, topic: str) -> Apns:
@@ -135,8 +136,11 @@ class Certificates:
         async with self._pool.acquire() as connection:
             found = await certificates.all_of_them(connection)
         for row in found:
-            left = (row.not_after - self._clock.now()).total_seconds()
-            metrics.CERTIFICATE_EXPIRES_SECONDS.labels(row.topic).set(left)
+            self._measure(row)
+
+    def _measure(self, row: PushCertificate) -> None:
+        left = (row.not_after - self._clock.now()).total_seconds()
+        metrics.CERTIFICATE_EXPIRES_SECONDS.labels(row.topic).set(left)
 
     def close(self) -> None:
         for _, apns in self._senders.values():

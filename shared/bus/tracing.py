@@ -213,15 +213,18 @@ def _shares(
 @contextlib.contextmanager
 def _carried_on(events: Sequence[Event], spans: Sequence[Span | None]) -> Iterator[None]:
     """Let each event stand for the span that handles it, while it is handled: it may be retried."""
-    before = [event.meta for event in events]
-    for event, span in zip(events, spans, strict=True):
-        if span is not None:
-            here = _written(span.get_span_context())
-            event.received(event.meta.model_copy(update={"traceparent": here}))
+    before = [
+        (event, event.meta, span)
+        for event, span in zip(events, spans, strict=True)
+        if span is not None and span.is_recording()
+    ]
+    for event, meta, span in before:
+        here = _written(span.get_span_context())
+        event.received(meta.model_copy(update={"traceparent": here}))
     try:
         yield
     finally:
-        for event, meta in zip(events, before, strict=True):
+        for event, meta, _ in before:
             event.received(meta)
 
 

@@ -75,9 +75,12 @@ class Event(Part):
     @property
     def meta(self) -> Meta:
         """The envelope of an event that was received."""
-        if self._meta is None:
+        # Read many times an event: pydantic's own way to a private attribute takes far longer.
+        private = self.__pydantic_private__
+        meta: Meta | None = private["_meta"] if private else None
+        if meta is None:
             raise ValueError("an event has an envelope only after it travelled")
-        return self._meta
+        return meta
 
     @property
     def cause(self) -> Meta | None:

@@ -14,19 +14,26 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from opentelemetry.sdk.trace import SpanProcessor
 
 from shared.apple import cms, plist
+from shared.bus import tracing
+from shared.events import Meta, uuid7
+from shared.events.commands import DeviceSeen
+from shared.runtime import traces
 from tools.simulator.wire import cms as wire
 from tools.simulator.wire import scep
 from tools.simulator.wire.messages import xml
 
 _ROUND: Final = 0.01
 """Seconds a round: short enough that some rounds are not interrupted."""
+_ATTRIBUTES: Final = {"http.request.method": "PUT", "http.route": "/mdm/apple/connect"}
 _UDID: Final = "00008110-001A2B3C4D5E601E"
 _APPLICATION_LIST: Final = 100_000
 """Bytes of the large body."""
@@ -120,6 +127,26 @@ def _works() -> Mapping[str, Work]:
     }
 
 
+def _trace_works() -> Mapping[str, Work]:
+    """What tracing costs: a poll's span and its traceparent, and the spans of a batch of events."""
+    events = [
+        DeviceSeen(device_id=uuid7(), seen_at=datetime.now(UTC)).received(
+            Meta(event_id=uuid7(), sequence=n, time=datetime.now(UTC), source="/muster/x")
+        )
+        for n in range(100)
+    ]
+
+    def poll() -> None:
+        with tracing.request("command_queue", "PUT /mdm/apple/connect", None, _ATTRIBUTES):
+            tracing.current_traceparent()
+
+    def batch() -> None:
+        with tracing.processing("inventory", "muster.command.v1", 0, "muster-inventory", events):
+            pass
+
+    return {"trace_poll": poll, "trace_batch_of_100": batch}
+
+
 def _primitive(signed: cms.Signed, certificate: x509.Certificate) -> Work:
     """The floor of every verification: one RSA operation by the library."""
     public = certificate.public_key()
@@ -132,10 +159,19 @@ def _primitive(signed: cms.Signed, certificate: x509.Certificate) -> Work:
 
 def main() -> int:
     arguments = _arguments(sys.argv[1:])
-    for name, work in _works().items():
-        line = {"bench": name} | measure(work, arguments.rounds)
-        print(json.dumps(line | {"python": platform.python_version()}), flush=True)
+    _tell(_works(), arguments.rounds)
+    _tell(_trace_works(), arguments.rounds, tracing="off")
+    for share in (0.0, 1.0):
+        traces.use(SpanProcessor(), share)  # what is recorded goes nowhere
+        _tell(_trace_works(), arguments.rounds, tracing=f"share {share:g}")
+        traces.shut_down()
     return 0
+
+
+def _tell(works: Mapping[str, Work], rounds: int, **about: str) -> None:
+    for name, work in works.items():
+        line = {"bench": name} | about | measure(work, rounds)
+        print(json.dumps(line | {"python": platform.python_version()}), flush=True)
 
 
 if __name__ == "__main__":
