@@ -6,11 +6,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import BaseModel, ValidationError
 
+from shared.db import pool as pools
 from shared.db.errors import describe, is_data_error, is_transient
 from shared.db.locks import lock_devices
-from shared.db.pool import Pool, after_commit, transaction
+from shared.db.pool import Pool, after_commit, open_pool, transaction
 from shared.events import uuid7
 
 
@@ -134,6 +136,28 @@ def test_what_comes_from_the_data(error: Exception) -> None:
 def test_what_is_neither(error: Exception) -> None:
     assert not is_data_error(error)
     assert not is_transient(error)
+
+
+async def test_who_gets_no_connection_is_counted_with_the_wait(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "ACQUIRE_SECONDS", 0.2)
+    waits, timeouts = "muster_db_pool_wait_seconds_sum", "muster_db_pool_timeouts_total"
+    before = [REGISTRY.get_sample_value(name) or 0 for name in (waits, timeouts)]
+    small = await open_pool(dsn, name="tests", max_size=1)
+    try:
+        async with transaction(small):
+            with pytest.raises(TimeoutError):
+                async with transaction(small):
+                    pytest.fail("there was no second connection")
+    finally:
+        await small.close()
+    waited, given_up = (
+        (REGISTRY.get_sample_value(name) or 0) - was
+        for name, was in zip((waits, timeouts), before, strict=True)
+    )
+    assert waited >= 0.2
+    assert given_up == 1
 
 
 class Person(BaseModel):

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from prometheus_client import REGISTRY
+
 from services.enrollment.authorities import Authorities
 from services.enrollment.settings import EnrollmentSettings
 from shared.bus import outbox
@@ -18,6 +20,7 @@ from tests.enrollment.conftest import PKI_OPERATION, House, payload_of
 from tools.embedded.testing import MakeDatabase
 from tools.simulator.wire import scep
 
+LEFT = "muster_enrollment_authority_expires_seconds"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
@@ -57,6 +60,12 @@ async def test_helpers_are_renewed_before_they_end(
     try:
         authorities = Authorities(pool, cipher_in(tmp_path), EnrollmentSettings(), clock)
         await authorities.refresh()
+        left = REGISTRY.get_sample_value(LEFT, {"role": "ra"})
+        assert left is not None
+        clock.advance(timedelta(days=2))
+        await authorities.refresh()
+        assert REGISTRY.get_sample_value(LEFT, {"role": "ra"}) == left - 2 * 86_400
+        clock.advance(timedelta(days=-2))
         first = authorities.current
         clock.advance(timedelta(days=70))
         await authorities.refresh()

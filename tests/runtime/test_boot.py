@@ -17,6 +17,8 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+from cryptography import x509
+from prometheus_client import REGISTRY
 
 from shared.db.migrate import SchemaError, SchemaTooNewError, migrate
 from shared.runtime.boot import serving
@@ -99,6 +101,9 @@ async def test_the_device_listener_speaks_tls(
     async with serving([services.load("enrollment")], settings, roles=["http"]) as process:
         address = process.address("devices") or ""
         assert address.startswith("https://127.0.0.1:")
+        ends = x509.load_pem_x509_certificate(tls.cert.read_bytes()).not_valid_after_utc
+        name, labels = "muster_http_tls_not_after_timestamp_seconds", {"listener": "devices"}
+        assert REGISTRY.get_sample_value(name, labels) == ends.timestamp()
         trust = _trust(tls.authority)
         assert await _get(f"{address}/nothing", ssl=trust) == (404, "not_found\n")
         with pytest.raises(aiohttp.ClientConnectorCertificateError):

@@ -25,7 +25,7 @@ _OVERVIEW = Row(
             "short",
             {
                 "{{state}}": f"max by (state) ({_QUEUE}_open_targets_rows)",
-                "lists not expanded": f"max({_QUEUE}_unexpanded_rows)",
+                "not expanded": f"max({_QUEUE}_unexpanded_rows)",
             },
         ),
         Panel(
