@@ -25,7 +25,7 @@ AGE_SECONDS = Gauge(
 )
 UNEXPANDED = Gauge(
     "muster_command_queue_unexpanded_rows",
-    "Lists of at most a thousand targets that are not in their devices' queues yet",
+    "Targets that are not in their devices' queues yet",
 )
 SETTLE_SECONDS = Histogram(
     "muster_command_queue_settle_seconds",
