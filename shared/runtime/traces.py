@@ -6,6 +6,7 @@ Spans are made by `shared.bus.tracing`; here they get a sampler, a way out and e
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from http import HTTPStatus
@@ -60,11 +61,16 @@ def use(processor: SpanProcessor, share: float = 1.0) -> None:
 
 
 def shut_down() -> None:
-    """Send what waits and turn tracing off."""
+    """Send what waits and turn tracing off; a collector that is away is not waited for long.
+
+    The processor would try each batch that waits for as long as a collector may take.
+    """
     global _processor  # noqa: PLW0603 (a process has one way out)
     tracing.switch(None)
     if _processor is not None:
-        _processor.shutdown()
+        last = threading.Thread(target=_processor.shutdown, daemon=True)
+        last.start()
+        last.join(_EXPORT_SECONDS)
     _processor = None
 
 

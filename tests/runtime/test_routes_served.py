@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
 
+from shared.bus import tracing
 from shared.bus.context import correlated, correlation_id
 from shared.bus.tracing import current_traceparent
 from shared.db.batcher import Overloaded
@@ -322,3 +325,17 @@ async def test_a_trace_goes_on_through_a_request_into_its_events(service: Trial)
         traces.shut_down()
     answer = await service.call("GET", f"{_API}/traced")
     assert answer.json["traceparent"] is None
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "_EXPORT_SECONDS", 0.1)
+    freed = threading.Event()
+
+    class Hangs(SpanProcessor):
+        def shutdown(self) -> None:
+            freed.wait()  # for ever, as far as this test goes
+
+    traces.use(Hangs())
+    traces.shut_down()
+    assert not tracing.is_on()
+    freed.set()
