@@ -82,6 +82,14 @@ UPDATES = """
 SELECT schemaname || '.' || relname AS name, round(n_tup_hot_upd::numeric / n_tup_upd, 3) AS share
 FROM pg_stat_user_tables WHERE n_tup_upd >= 100 ORDER BY 1
 """
+SIZES = """
+SELECT sum(reltuples) FILTER (WHERE relname LIKE 'outcome_p%') AS outcomes,
+       sum(reltuples) FILTER (WHERE relname LIKE 'past_command_p%') AS past_commands,
+       sum(reltuples) FILTER (WHERE relname LIKE 'inbox_p%') AS inbox,
+       count(*) FILTER (WHERE relname LIKE 'outcome_p%') AS partitions_of_outcome,
+       round(sum(pg_total_relation_size(oid)) / 1e9, 1) AS gigabytes
+FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+"""
 FORGET_FLEET = """
 SET search_path = muster_command_queue;
 DELETE FROM device WHERE device_id IN (SELECT device_id FROM pin);
@@ -237,27 +245,9 @@ async def forget_others(admin: Admin) -> None:
 
 
 async def sizes(connection: Admin) -> dict[str, float | int]:
-    """What the history is: rows counted, gigabytes of all of the schema's tables and indexes."""
-    return {
-        "outcomes": int(await connection.fetchval("SELECT count(*) FROM outcome")),
-        "past_commands": int(await connection.fetchval("SELECT count(*) FROM past_command")),
-        "inbox": int(await connection.fetchval("SELECT count(*) FROM inbox")),
-        "partitions": int(
-            await connection.fetchval(
-                "SELECT count(*) FROM pg_inherits WHERE inhparent = 'outcome'::regclass"
-            )
-        ),
-        "gigabytes": round(
-            int(
-                await connection.fetchval(
-                    "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
-                    " WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
-                )
-            )
-            / 1e9,
-            1,
-        ),
-    }
+    """What the history is: rows as last analysed, and gigabytes of all of the schema's tables."""
+    row = await connection.fetchrow(SIZES)
+    return {} if row is None else {name: float(value) for name, value in row.items()}
 
 
 async def updates_in_place(admin: Admin) -> dict[str, float]:
