@@ -158,7 +158,8 @@ async def _measure(
 
 async def _run(arguments: argparse.Namespace) -> int:
     progress = Progress()
-    lines: list[dict[str, Any]] = [{"machine": machine.facts()}]
+    lines: list[dict[str, Any]] = []
+    _print(lines, {"machine": machine.facts()})
     await load(ROOT / "full", arguments.finished, progress)
     if arguments.load_only:
         return 0
@@ -170,17 +171,20 @@ async def _run(arguments: argparse.Namespace) -> int:
             sides = [
                 await _side(stack, name, fleet.devices, generator) for name in ("empty", "full")
             ]
-        lines.append({"history": await past.sizes(sides[1].muster.queue)})
+        _print(lines, {"history": await past.sizes(sides[1].muster.queue)})
         for run in range(arguments.runs):
             for side in sides if run % 2 == 0 else reversed(sides):
                 with progress.step(f"round {run + 1}, {side.muster.name}"):
                     measured = _measure(side, fleet.devices, arguments.seconds, arguments.commands)
-                    lines += [line | {"run": run + 1} async for line in measured]
-        lines.append({"updates_in_place": await past.updates_in_place(sides[1].muster.admin)})
+                    _print(lines, *[line | {"run": run + 1} async for line in measured])
+        _print(lines, {"updates_in_place": await past.updates_in_place(sides[1].muster.admin)})
         same = await _plans(sides)
     ratios = {name: _ratio(lines, name) for name in ("poll", "drain")}
-    lines.append({"scenario": "history", "cpu_full_to_empty": ratios, "plans_alike": same})
-    _tell(lines, arguments.save)
+    _print(lines, {"scenario": "history", "cpu_full_to_empty": ratios, "plans_alike": same})
+    if arguments.save:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        await asyncio.to_thread(arguments.save.write_text, text, "utf-8")
+    print(results.overview(lines), file=sys.stderr)
     return 0 if same and max(ratios.values()) <= LIMIT else 1
 
 
@@ -210,12 +214,11 @@ def _ratio(lines: Sequence[dict[str, Any]], scenario: str) -> float:
     return round(full.median / empty.median, 3) if full and empty else 0.0
 
 
-def _tell(lines: Sequence[dict[str, Any]], save: Path | None) -> None:
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    print(text, end="", flush=True)
-    if save:
-        save.write_text(text, "utf-8")
-    print(results.overview(lines), file=sys.stderr)
+def _print(lines: list[dict[str, Any]], *more: dict[str, Any]) -> None:
+    """Print each line when it is there: a run that is broken off has not measured in vain."""
+    lines += more
+    for line in more:
+        print(json.dumps(line), flush=True)
 
 
 def main() -> int:
