@@ -11,7 +11,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import bench, events, fanout, history, machine, results, signing, throughput
+from tools.bench import (
+    bench,
+    events,
+    fanout,
+    history,
+    machine,
+    results,
+    signing,
+    soak,
+    throughput,
+)
 from tools.bench.bench import Bench, JsonLine, Options, Scenario
 from tools.bench.fleet import prepare
 from tools.bench.generator import Generator
@@ -40,7 +50,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "enroll": bench.enroll,
     "fanout": fanout.fanout,
     "history": history.history,
+    "soak": soak.soak,
 }
+# Its hour would be too long for everybody.
+_ONLY_WHEN_NAMED: Final = frozenset({"soak"})
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -51,6 +64,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="*", default=[50, 500], help="(50 500)")
     parser.add_argument("--finished", type=int, default=1_000_000, help="history's rows (1000000)")
     parser.add_argument("--targets", type=int, default=100_000, help="fanout's devices (100000)")
+    parser.add_argument("--minutes", type=float, default=60, help="of the soak (60)")
     parser.add_argument("--runs", type=int, default=1, help="repetitions of everything (1)")
     parser.add_argument("--only", choices=SCENARIOS, nargs="+", help="these")
     parser.add_argument("--processes", type=int, default=1, help="of each http role (1)")
@@ -69,6 +83,7 @@ async def _run(arguments: argparse.Namespace, progress: Progress) -> AsyncIterat
         arguments.rates,
         arguments.finished,
         arguments.targets,
+        arguments.minutes,
     )
     devices, newcomers = (
         fleet.devices[: arguments.devices],
@@ -77,7 +92,8 @@ async def _run(arguments: argparse.Namespace, progress: Progress) -> AsyncIterat
     muster = Muster(
         ROOT, CACHE, inventory=True, processes=arguments.processes, settings=_NO_DAILY_ROUND
     )
-    wanted = [name for name in SCENARIOS if name in (arguments.only or SCENARIOS)]
+    usual = SCENARIOS.keys() - _ONLY_WHEN_NAMED
+    wanted = [name for name in SCENARIOS if name in (arguments.only or usual)]
     async with muster, Generator() as generator:
         ground = Ground(muster, generator, CACHE / "bench" / "signatures")
         at = Bench(muster, ground, devices, newcomers, options, progress)

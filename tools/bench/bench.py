@@ -37,6 +37,8 @@ class Options:
     """Finished commands of the scenario `history`."""
     targets: int = 100_000
     """Devices of the command of the scenario `fanout`."""
+    minutes: float = 60.0
+    """Of the scenario `soak`."""
 
 
 @dataclass(frozen=True)
