@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from shared.events import Event, commands, device_state, devices, inventory, pushes
 from shared.events.audit import AuditRecorded
+from shared.events.registry import TOPICS
 from tests.chaos.storm.check_commands import COMMANDS, outcomes_of
 from tests.chaos.storm.ledger import Ledger
 from tests.chaos.storm.report import Report
@@ -43,11 +44,15 @@ COMPACTED = {
     device_state.AuthorityPublished.TYPE,
     pushes.PushCertificateChanged.TYPE,
 }
+COMPACTED_TOPICS = [name for name, topic in TOPICS.items() if topic.compacted]
 
 
 async def check(stage: Stage, wire: Wire, ledger: Ledger, report: Report) -> None:
     for wrong in wire.out_of_order():
         ledger.violated(f"out of order: {wrong}")
+    for topic in COMPACTED_TOPICS:
+        for key in wire.outlived(topic):
+            ledger.violated(f"compaction of {topic} will keep an old state of {key}")
     await _finished_once(stage, wire, ledger)
     await _told_of_every_command(stage, wire, ledger)
     for service, models in LISTENS.items():

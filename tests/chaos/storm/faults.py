@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from shared.bus.kafka import group_of, stop
 from shared.events.registry import SERVICES, TOPICS
 from tests.chaos.storm.proxy import Direction
-from tests.chaos.storm.stage import SECOND, Stage
+from tests.chaos.storm.stage import SECONDS, Stage
 from tools.embedded.apns import Rule
 
 POSTGRES, KAFKA = "postgres", "kafka"
@@ -86,10 +86,24 @@ async def stop_service(stage: Stage, fault: Fault) -> None:
 
 async def scale(stage: Stage, fault: Fault) -> None:
     """A second process takes its share of partitions and shards, and is killed."""
-    stage.down.add(SECOND)
-    await stage.launch(SECOND)
+    await stage.launch(fault.victim)
     await asyncio.sleep(3 + fault.seconds)
-    await stage.kill(SECOND, signal.SIGKILL if fault.chance % 2 else signal.SIGTERM)
+    await stage.kill(fault.victim, signal.SIGKILL if fault.chance % 2 else signal.SIGTERM)
+
+
+async def undead(stage: Stage, fault: Fault) -> None:
+    """A process hangs for so long that a second one takes over all it had, and then goes on."""
+    first = SECONDS[fault.victim]
+    await stage.launch(fault.victim)
+    await asyncio.sleep(4)
+    pids = stage.pause(first)
+    try:
+        await _end_sessions(stage, first)
+        await asyncio.sleep(7 + fault.seconds)  # longer than its membership in the group lasts
+    finally:
+        stage.resume(pids)
+    await asyncio.sleep(2)
+    await stage.kill(fault.victim, signal.SIGKILL if fault.chance % 2 else signal.SIGTERM)
 
 
 async def pause(stage: Stage, fault: Fault) -> None:
@@ -122,11 +136,15 @@ async def restart_postgres(stage: Stage, _: Fault) -> None:
 
 async def end_sessions(stage: Stage, fault: Fault) -> None:
     """Connections of one service are ended by the server, in the middle of whatever they do."""
+    await _end_sessions(stage, fault.victim)
+
+
+async def _end_sessions(stage: Stage, service: str) -> None:
     connection = await asyncpg.connect(stage.running.postgres_admin, timeout=20)
     try:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1",
-            f"muster_{fault.victim}",
+            f"muster_{service}",
         )
     finally:
         await connection.close()
@@ -270,7 +288,8 @@ KINDS: dict[str, Kind] = {
     "kill service": Kind(20, _VICTIMS, (0, 2), kill_service, "kill -9, started again"),
     "kill at commit": Kind(12, _VICTIMS, (0.05, 0.5), kill_at_commit, "kill -9 amid a COMMIT"),
     "stop service": Kind(6, _VICTIMS, (0, 1), stop_service, "SIGTERM, started again"),
-    "second process": Kind(5, [SECOND], (0, 4), scale, "it shares the work, then is killed"),
+    "second process": Kind(5, [*SECONDS], (0, 4), scale, "it shares the work, then is killed"),
+    "undead": Kind(5, [*SECONDS], (0, 3), undead, "SIGSTOP, another takes over, SIGCONT"),
     "pause service": Kind(8, _VICTIMS, (1, 8), pause, "SIGSTOP, SIGCONT"),
     "kill broker": Kind(4, [KAFKA], (0, 3), kill_broker, "kill -9, started again"),
     "stop broker": Kind(2, [KAFKA], (0, 2), stop_broker, "SIGTERM, started again"),
@@ -306,12 +325,18 @@ def schedule(seed: int, count: int) -> list[Fault]:
 
 def victims_of(fault: Fault) -> tuple[str, ...]:
     """What a fault needs for itself: a service's process, a server, a way."""
-    if fault.kind == "rewind":
-        return tuple(sorted((fault.victim, KAFKA, SECOND)))
-    if fault.kind == "kill at commit":
-        return tuple(sorted((fault.victim, f"{fault.victim}→{POSTGRES}")))
-    if fault.kind in ("repeat", "rebalance"):
-        return (KAFKA,)
-    if fault.kind == "end sessions":
-        return (POSTGRES,)
-    return (fault.victim,)
+    needs = {fault.victim}
+    match fault.kind:
+        case "rewind":
+            needs |= {KAFKA, *(name for name, of in SECONDS.items() if of == fault.victim)}
+        case "undead":
+            needs |= {SECONDS[fault.victim], POSTGRES}
+        case "kill at commit":
+            needs |= {f"{fault.victim}→{POSTGRES}"}
+        case "repeat" | "rebalance":
+            needs = {KAFKA}
+        case "end sessions":
+            needs = {POSTGRES}
+        case _:
+            pass
+    return tuple(sorted(needs))

@@ -31,8 +31,8 @@ SETTINGS = {
     "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_HOUR": "30",
     "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_DAY": "40",
 }
-SECOND = "command_queue-second"
-"""A second process of command_queue without its listeners: it shares partitions and shards."""
+SECONDS = {f"{service}-second": service for service in ("command_queue", "enrollment")}
+"""Second processes without listeners: they share partitions and shards with the first."""
 
 
 @dataclass
@@ -50,12 +50,13 @@ class Stage(Cluster):
 
     def _plan(self) -> None:
         super()._plan()
-        ports = self.home.ports([f"{SECOND}-internal"])
-        log = self.home.logs / f"{SECOND}.log"
-        second = Part(SECOND, "command_queue", ("consumer", "worker"), {}, {}, log)
-        second.ports = {"devices": 0, "api": 0, "internal": ports[f"{SECOND}-internal"]}
-        self.parts[SECOND] = second
-        second.environ = self.environment(second)
+        for name, service in SECONDS.items():
+            port = self.home.ports([f"{name}-internal"])[f"{name}-internal"]
+            ports = {"devices": 0, "api": 0, "internal": port}
+            log = self.home.logs / f"{name}.log"
+            part = Part(name, service, ("consumer", "worker"), ports, {}, log)
+            self.parts[name] = part
+            part.environ = self.environment(part)
 
     def environment(self, part: Part) -> dict[str, str]:
         found = super().environment(part)
@@ -99,7 +100,7 @@ class Stage(Cluster):
         async with self._linking:
             for link in self.links.values():
                 await link.start()
-        if name == SECOND and name not in self.down:
+        if name in SECONDS and name not in self.down:
             self.down.add(name)  # it stays away until a fault brings it
             return
         await super().launch(name)
@@ -122,7 +123,7 @@ class Stage(Cluster):
     @property
     def services(self) -> list[str]:
         """The parts that always run."""
-        return [name for name in self.parts if name != SECOND]
+        return [name for name in self.parts if name not in SECONDS]
 
     def fallen(self) -> dict[str, str]:
         """Parts that ended although nobody ended them, with their last words."""

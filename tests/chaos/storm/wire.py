@@ -101,6 +101,13 @@ class Wire:
                     found[record.key] = record
         return found
 
+    def outlived(self, topic: str) -> list[str]:
+        """Keys of a compacted topic whose last record, the one that stays, is not the newest."""
+        newest, last = self.newest_of(topic), {}
+        for place, records in self.records.items():
+            last |= {record.key: record for record in records if place.topic == topic}
+        return [key for key, record in last.items() if record.sequence < newest[key].sequence]
+
     def out_of_order(self) -> list[str]:
         """Keys whose events, at their first appearance in a partition, did not rise."""
         wrong: list[str] = []
