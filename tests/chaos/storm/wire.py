@@ -103,7 +103,8 @@ class Wire:
 
     def outlived(self, topic: str) -> list[str]:
         """Keys of a compacted topic whose last record, the one that stays, is not the newest."""
-        newest, last = self.newest_of(topic), {}
+        newest = self.newest_of(topic)
+        last: dict[str, Travelled] = {}
         for place, records in self.records.items():
             last |= {record.key: record for record in records if place.topic == topic}
         return [key for key, record in last.items() if record.sequence < newest[key].sequence]
