@@ -14,6 +14,7 @@ import random
 import sys
 from pathlib import Path
 
+from tests.chaos.storm.faults import KINDS
 from tests.chaos.storm.plants import PLANTS
 from tests.chaos.storm.report import Report
 from tests.chaos.storm.stage import Stage
@@ -42,10 +43,11 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=150)
     parser.add_argument("--spell", type=int, default=25, help="faults between two calms")
     parser.add_argument("--devices", type=int, default=20)
+    parser.add_argument("--only", action="append", choices=list(KINDS), default=[], help="kinds")
     parser.add_argument("--plant", choices=["", *PLANTS], default="")
     given = parser.parse_args()
     logging.disable(logging.ERROR)  # our own clients of the broker complain of every fault
-    plan = Plan(given.seed, given.faults, given.spell, given.devices)
+    plan = Plan(given.seed, given.faults, given.spell, given.devices, only=given.only)
     say(f"seed {plan.seed}: again with make chaos SEED={plan.seed} FAULTS={plan.faults}")
     with testing.home(REPOSITORY / ".muster") as home:
         report = asyncio.run(blow(plan, given.plant, home))

@@ -309,10 +309,11 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def schedule(seed: int, count: int) -> list[Fault]:
-    """The faults of a seed: the same in every run."""
+def schedule(seed: int, count: int, only: Sequence[str] = ()) -> list[Fault]:
+    """The faults of a seed: the same in every run. `only`: of these kinds."""
     chance = Random(seed)
-    names, weights = list(KINDS), [kind.weight for kind in KINDS.values()]
+    names = [name for name in KINDS if not only or name in only]
+    weights = [KINDS[name].weight for name in names]
     found = []
     for number in range(1, count + 1):
         name = chance.choices(names, weights)[0]

@@ -50,6 +50,8 @@ class Plan:
     spell: int = 25
     devices: int = 20
     pace: float = 0.5
+    only: Sequence[str] = ()
+    """Kinds of fault; empty: all."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Storm:
 
     async def blow(self) -> Report:
         """Strike all faults of the plan; ends early once something was found."""
-        faults = schedule(self.plan.seed, self.plan.faults)
+        faults = schedule(self.plan.seed, self.plan.faults, self.plan.only)
         for start in range(0, len(faults), self.plan.spell):
             await self._spell(faults[start : start + self.plan.spell])
             if self.ledger.violations:
