@@ -23,6 +23,7 @@ from tests.chaos.storm.devices import Fleet, Living
 from tests.chaos.storm.faults import KINDS, STRUCK_NOTHING, Fault, schedule, victims_of
 from tests.chaos.storm.ledger import Ledger
 from tests.chaos.storm.people import People
+from tests.chaos.storm.rebuilding import empty_projections
 from tests.chaos.storm.report import Report
 from tests.chaos.storm.stage import Stage
 from tests.chaos.storm.wire import Wire
@@ -92,6 +93,8 @@ class Storm:
             await self._spell(faults[start : start + self.plan.spell])
             if self.ledger.violations:
                 break
+        if not self.ledger.violations:
+            await self._rebuild()
         self.report.counts = self.ledger.counts
         self.report.violations = self.ledger.violations
         return self.report
@@ -145,6 +148,16 @@ class Storm:
         if unrest := await until_quiet(self.stage, self.wire, self.fleet, self._tell):
             self.ledger.violated(f"it does not come to rest: {unrest}")
         await self._check()
+        self._tell(f"checked: {len(self.ledger.violations)} violations")
+
+    async def _rebuild(self) -> None:
+        """At the end, while all is calm: projections are emptied and come back by themselves."""
+        self._tell("projections are emptied")
+        await empty_projections(self.stage)
+        if unrest := await until_quiet(self.stage, self.wire, self.fleet, self._tell):
+            self.ledger.violated(f"emptied projections do not come back: {unrest}")
+        await self.wire.catch_up()
+        await check_state.check(self.stage, self.wire, self.ledger, self.report)
         self._tell(f"checked: {len(self.ledger.violations)} violations")
 
     async def _check(self) -> None:
