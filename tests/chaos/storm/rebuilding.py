@@ -1,5 +1,5 @@
-"""The last trial of a storm: projections are emptied, and must come back from `device-state` as they
-were.
+"""The last trial of a storm: projections are emptied, and must come back from `device-state` as
+they were.
 """
 
 from __future__ import annotations
