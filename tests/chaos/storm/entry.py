@@ -16,6 +16,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import AIOKafkaConnection
 
+from services.command_queue import expansion, sweeping
+from services.command_queue.store import targets
+from shared.bus import relay, runner
 from shared.runtime import running
 from tests.chaos.storm.clocks import MovedClock
 from tests.chaos.storm.plants import PLANTS
@@ -54,8 +57,18 @@ def _be_given_up_soon() -> None:
     AIOKafkaConsumer.__init__ = hasty
 
 
+def _work_in_small_pieces() -> None:
+    """Twenty devices are to be what a hundred thousand are elsewhere: many transactions, between
+    any two of which the process may die.
+    """
+    targets.CHUNK = expansion.LIMIT = 7  # type: ignore[misc]
+    sweeping._TARGETS = sweeping._COMMANDS = 10  # type: ignore[misc]
+    relay.BATCH_ROWS, runner.BATCH_RECORDS = 20, 16
+
+
 def dress() -> None:
     _be_given_up_soon()
+    _work_in_small_pieces()
     if file := os.environ.get(CLOCK):
         _move_clock(Path(file))
     if ports := os.environ.get(BROKER):
