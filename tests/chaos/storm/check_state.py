@@ -58,6 +58,23 @@ DUE = """
 SELECT command_id::text, target_count FROM any_command
 WHERE command_class = 'destructive' AND hold_reason IS NULL
 """
+# Periods of facts follow each other: what ended was followed at once, nothing overlaps.
+BROKEN_HISTORY = """
+WITH period AS (
+    SELECT device_id, name, valid_from, valid_until FROM fact_history
+    UNION ALL SELECT device_id, name, changed_at, 'infinity' FROM fact
+)
+SELECT device_id::text, name, valid_from::text, previous::text FROM (
+    SELECT *, lag(valid_until) OVER (
+        PARTITION BY device_id, name ORDER BY valid_from, valid_until
+    ) AS previous FROM period
+) AS one WHERE previous <> valid_from
+"""
+STILL_TRUSTED = """
+SELECT encode(sha256, 'hex') AS certificate, enrollment_id::text
+FROM certificate JOIN enrollment USING (enrollment_id)
+WHERE state = 'ended' AND revoked_at IS NULL
+"""
 _WINDOW = 3600 - 200
 """An hour, less what two clocks may differ by."""
 
@@ -75,6 +92,10 @@ async def check(stage: Stage, wire: Wire, ledger: Ledger, report: Report) -> Non
     for row in await stage.query("push_notifier", AWAKE):
         ledger.violated(f"push_notifier believes that work waits: {dict(row)}")
     await _charges(stage, ledger)
+    for row in await stage.query("inventory", BROKEN_HISTORY):
+        ledger.violated(f"the history of a fact has a gap or an overlap: {dict(row)}")
+    for row in await stage.query("enrollment", STILL_TRUSTED):
+        ledger.violated(f"a certificate outlived its enrollment: {dict(row)}")
     for service in SERVICES:
         rows = await stage.query(service, "SELECT type, reason, error, event_id FROM dead_letter")
         for row in rows:

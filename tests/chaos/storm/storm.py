@@ -50,7 +50,7 @@ class Plan:
     faults: int = 150
     spell: int = 25
     devices: int = 20
-    pace: float = 0.5
+    pace: float = 0.35
     only: Sequence[str] = ()
     """Kinds of fault; empty: all."""
 
