@@ -25,8 +25,8 @@ _PATIENCE = 0.4
 _MOST_COMMANDS = 200
 
 
-class Gone(Exception):  # noqa: N818 - a turn in a device's life
-    """The server does not know this enrollment any more."""
+class Refused(aiohttp.ClientError):
+    """400: it does not speak for a current enrollment, or is ahead of an event."""
 
 
 @dataclass
@@ -59,6 +59,7 @@ class Living:
         self.wants_back = False
         """Its last word was NotNow, or was lost: it comes again by itself (apple.md §1.3)."""
         self._erased_only_here = False
+        self.life: asyncio.Task[None] | None = None
 
     async def live(self) -> None:
         """For ever: connect, work the queue off, and wait for a reason to come again."""
@@ -126,14 +127,20 @@ class Living:
         command, status, extra = self._unsent
         said = Said(command.uuid, status, now())
         self.book.said.append(said)
-        reply = await self._send(status, command, dict(extra))
-        if self.chance.random() < self.repeats:
+        erases = command.request_type == "EraseDevice" and status == "Acknowledged"
+        try:
             reply = await self._send(status, command, dict(extra))
+            if self.chance.random() < self.repeats:
+                reply = await self._send(status, command, dict(extra))
+        except Refused:
+            if erases:  # the first try was taken, and with it management has ended
+                self._erased()
+            raise
         said.delivered = now()
         self._unsent = None
         self.fleet.ledger.counts[f"answers {status}"] += 1
         self.wants_back = status == "NotNow"
-        if command.request_type == "EraseDevice" and status == "Acknowledged":
+        if erases:
             self._erased()
         return reply
 
@@ -155,7 +162,7 @@ class Living:
             if reply.unenrolls or reply.status not in (400, _BUSY):
                 self.fleet.ledger.violated(f"connect answered {reply.status} {reply.body[:80]!r}")
             await asyncio.sleep(_PATIENCE)
-            raise aiohttp.ClientError(str(reply.status))
+            raise aiohttp.ClientError("busy") if reply.status == _BUSY else Refused(reply.status)
         if reply.command is not None:
             self.fleet.ledger.handed(self.book, reply.command.uuid, began)
         return reply

@@ -15,8 +15,8 @@ from typing import Any
 
 import aiohttp
 from aiokafka.errors import KafkaError
-from asyncpg import PostgresError
 
+from shared.db.pool import TRANSIENT
 from tests.chaos.storm import check_commands, check_events, check_state
 from tests.chaos.storm.calm import until_quiet
 from tests.chaos.storm.devices import Fleet, Living
@@ -81,7 +81,8 @@ class Storm:
             await storm._enroll()
             life.callback(storm.people.leave)
             for living in storm.fleet.devices:
-                life.push_async_callback(_ended, asyncio.create_task(living.live()))
+                living.life = asyncio.create_task(living.live())
+                life.push_async_callback(_ended, living.life)
             pushes = listen(session, stage.apns.side_url, storm.fleet.mailroom)
             life.push_async_callback(_ended, asyncio.create_task(pushes))
             yield storm
@@ -162,6 +163,9 @@ class Storm:
 
     async def _check(self) -> None:
         self.report.spells += 1
+        for living in self.fleet.devices:
+            if living.life is not None and living.life.done():
+                raise RuntimeError("a simulated device died") from living.life.exception()
         await self.wire.catch_up()
         chance = Random(self.plan.seed)
         await check_commands.check(self.stage, self.ledger, self.report, chance)
@@ -196,7 +200,7 @@ class Storm:
     async def _left(self, device_id: str) -> bool:
         try:
             [row] = await self.stage.query("enrollment", ENDED, device_id)
-        except (OSError, PostgresError):
+        except TRANSIENT:
             return False
         return bool(row["ended"])
 
