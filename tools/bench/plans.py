@@ -97,3 +97,21 @@ def scans_all(shape: str) -> bool:
         line.strip().startswith("Seq Scan") and "installation" not in line and "epoch" not in line
         for line in shape.splitlines()
     )
+
+
+def lookups(shape: str) -> frozenset[tuple[str, bool]]:
+    """The indexes that a plan reads, and whether by key; how it joins them is left open.
+
+    Databases with different fleets may differ in bitmaps, memoised rows and the order of equals.
+    """
+    found = set()
+    for line in shape.splitlines():
+        kind, _, rest = line.strip().partition(", ")
+        if "Index" in kind:
+            names = rest.partition(", (")[0].split(", ")
+            found.add((names[-1], ", (" in rest))
+        elif kind == "Seq Scan":
+            found.add((rest, False))
+        elif kind == "a partition":
+            found.add((kind, False))
+    return frozenset(found)
