@@ -17,7 +17,7 @@ import pytest
 
 from tools.bench import compare, connections, cpu, instructions, ratios, results
 from tools.bench.driver import Measured, together
-from tools.bench.meter import Ledger, Spent, _fill, _Look
+from tools.bench.meter import Ledger, Spent, _fill, _Look, is_calm
 from tools.bench.results import Line, Summary
 
 
@@ -223,3 +223,17 @@ def test_an_overview_has_a_row_a_scenario() -> None:
     text = results.overview([{"machine": {}}, *lines("muster", [10, 12, 14], [100, 100, 100])])
     assert len(text.splitlines()) == 2
     assert "12 ±17%" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "calm"),
+    [
+        (float("inf"), 0.1, True),
+        (float("inf"), 0.4, False),
+        (0.4, 0.38, True),  # they idle, and that costs so much here
+        (0.9, 0.45, False),  # still on the way down
+        (1.5, 1.5, False),  # steady, because they are busy
+    ],
+)
+def test_what_counts_as_calm(before: float, now: float, calm: bool) -> None:
+    assert is_calm(before, now) is calm

@@ -20,6 +20,7 @@ from tools.bench import (
     results,
     signing,
     soak,
+    stopping,
     throughput,
 )
 from tools.bench.bench import Bench, JsonLine, Options, Scenario
@@ -125,6 +126,7 @@ async def _all(arguments: argparse.Namespace) -> list[JsonLine]:
 
 
 def main() -> int:
+    stopping.like_an_interrupt()
     arguments = _arguments(sys.argv[1:])
     try:
         lines = asyncio.run(_all(arguments))

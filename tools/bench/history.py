@@ -24,7 +24,7 @@ from typing import Any, Final
 import asyncpg
 
 from shared.db.migrate import folders_of, migrate
-from tools.bench import machine, past, plans, results, scenarios
+from tools.bench import machine, past, plans, results, scenarios, stopping
 from tools.bench.bench import Bench, JsonLine
 from tools.bench.fleet import Device, prepare
 from tools.bench.generator import Generator
@@ -224,6 +224,7 @@ def _print(lines: list[dict[str, Any]], *more: dict[str, Any]) -> None:
 
 
 def main() -> int:
+    stopping.like_an_interrupt()
     try:
         return asyncio.run(_run(_arguments(sys.argv[1:])))
     except KeyboardInterrupt:

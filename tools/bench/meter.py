@@ -24,7 +24,7 @@ Admin: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 BACKENDS = "SELECT pid, client_port FROM pg_stat_activity WHERE client_port > 0"
 WAL = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"
 _BENCH = "bench"
-_CALM_CORES = 0.3
+_CALM_CORES, _STEADY_CORES, _STEADY = 0.2, 0.5, 0.8
 _CALM_LOOK_SECONDS = 0.4
 
 
@@ -134,14 +134,24 @@ def _fill(spent: Spent, ledger: Ledger, before: _Look, after: _Look) -> None:
 
 
 async def calm(pids: Mapping[str, int], *, patience: float = 30.0) -> bool:
-    """Wait until these processes only idle (Kafka's broker alone takes a tenth of a core for that);
-    False when they never did.
+    """Wait until these processes only idle; False when they never did.
+
+    What idling costs depends on how many they are and on how busy the machine is: so it is also
+    calm when two looks find the same, and not much.
     """
     deadline = time.perf_counter() + patience
+    last = float("inf")
     while time.perf_counter() < deadline:
-        before = sum(map(cpu.family_cpu_seconds, pids.values()))
+        before, began = sum(map(cpu.family_cpu_seconds, pids.values())), time.perf_counter()
         await asyncio.sleep(_CALM_LOOK_SECONDS)
         used = sum(map(cpu.family_cpu_seconds, pids.values())) - before
-        if used / _CALM_LOOK_SECONDS < _CALM_CORES:
+        cores = used / (time.perf_counter() - began)
+        if is_calm(last, cores):
             return True
+        last = cores
     return False
+
+
+def is_calm(before: float, now: float) -> bool:
+    """Whether cores used in two looks after each other are those of idling processes."""
+    return now < _CALM_CORES or (now < _STEADY_CORES and now > _STEADY * before)

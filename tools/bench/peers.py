@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tools.bench import machine, ratios, results, scenarios, signing
+from tools.bench import machine, ratios, results, scenarios, signing, stopping
 from tools.bench.driver import Manner
 from tools.bench.fleet import Device, Fleet, prepare
 from tools.bench.generator import Generator
@@ -149,6 +149,7 @@ async def _grounds(stack: AsyncExitStack, fleet: Fleet) -> list[Ground]:
 
 
 def main() -> int:
+    stopping.like_an_interrupt()
     arguments = _arguments(sys.argv[1:])
     try:
         saved = arguments.saved
