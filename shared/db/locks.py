@@ -16,6 +16,12 @@ ON CONFLICT DO NOTHING
 LOCK = """
 SELECT FROM device WHERE device_id = ANY($1::uuid[]) ORDER BY device_id FOR NO KEY UPDATE
 """
+# All or nothing: who makes shell rows must not hold a lock yet, or waits for one who waits for it.
+LOCK_IF_ALL_ARE_THERE = """
+SELECT FROM device WHERE device_id = ANY($1::uuid[])
+  AND (SELECT count(*) FROM device WHERE device_id = ANY($1::uuid[])) = cardinality($1::uuid[])
+ORDER BY device_id FOR NO KEY UPDATE
+"""
 
 
 async def lock_devices(tx: Connection, device_ids: Iterable[UUID]) -> None:
@@ -24,6 +30,8 @@ async def lock_devices(tx: Connection, device_ids: Iterable[UUID]) -> None:
     A device not heard of yet gets a shell row: its events may come before it is introduced.
     """
     ordered = sorted(set(device_ids))
-    if ordered and await tx.execute(LOCK, ordered) != f"SELECT {len(ordered)}":
+    if not ordered:
+        return
+    if await tx.execute(LOCK_IF_ALL_ARE_THERE, ordered) != f"SELECT {len(ordered)}":
         await tx.execute(MAKE_SHELLS, ordered)
         await tx.execute(LOCK, ordered)
