@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from shared.runtime.supervisor import die_with, is_ready
-from tools.embedded.home import Home, free_port
+from tools.embedded.home import Home, free_row
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 60.0
@@ -78,26 +78,11 @@ class Family:
 def family_ports(home: Home, processes: int) -> dict[str, int]:
     """Free ports: devices, api, and a row for the internal addresses."""
     ports = home.ports(["family-devices", "family-api"])
-    while True:
-        first = free_port()
-        row = range(first, first + processes + 1)
-        try:
-            for port in row:
-                _bind_once(port)
-        except OSError:
-            continue
-        return {
-            "devices": ports["family-devices"],
-            "api": ports["family-api"],
-            "internal": first,
-        }
-
-
-def _bind_once(port: int) -> None:
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", port))
+    return {
+        "devices": ports["family-devices"],
+        "api": ports["family-api"],
+        "internal": free_row(processes + 1),
+    }
 
 
 @asynccontextmanager

@@ -7,8 +7,6 @@ that one can be killed, and so that the CPU of each can be read.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -28,11 +26,12 @@ import asyncpg
 from shared.db.migrate import migrate
 from shared.events.registry import SERVICES
 from shared.runtime.clock import SystemClock
+from shared.runtime.supervisor import die_with
 from shared.runtime.tokens import Signer
 from shared.sealed import ensure_service_keys, token_key
 from tools.cli import local_tls
 from tools.embedded.apns import ApnsStandIn
-from tools.embedded.home import Home
+from tools.embedded.home import Home, free_row
 from tools.embedded.ingress import Ingress
 from tools.embedded.stack import Embedded, Running
 
@@ -53,6 +52,8 @@ class Part:
     ports: Mapping[str, int]
     environ: Mapping[str, str]
     log: Path
+    processes: int = 1
+    """More than one: `process` is their parent."""
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -65,6 +66,12 @@ class Part:
     def internal_url(self) -> str:
         return f"http://127.0.0.1:{self.ports['internal']}"
 
+    @property
+    def own_urls(self) -> list[str]:
+        """Where each process is asked how it is."""
+        port, more = self.ports["internal"], self.processes > 1
+        return [f"http://127.0.0.1:{port + more + number}" for number in range(self.processes)]
+
 
 @dataclass
 class Cluster:
@@ -74,6 +81,8 @@ class Cluster:
     layout: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=lambda: APART)
     settings: Mapping[str, str] = field(default_factory=dict)
     """More environment for all services."""
+    processes: int = 1
+    """How many processes share each part's addresses."""
     parts: dict[str, Part] = field(default_factory=dict, init=False)
     embedded: Embedded = field(init=False)
     apns: ApnsStandIn = field(init=False)
@@ -126,8 +135,10 @@ class Cluster:
                 wanted = [f"{name}-{listener}" for listener in ("devices", "api", "internal")]
                 ports = self.home.ports(wanted)
                 by_listener = {full.rpartition("-")[2]: port for full, port in ports.items()}
+                if self.processes > 1:
+                    by_listener["internal"] = free_row(self.processes + 1)
                 log = self.home.logs / f"{name}.log"
-                self.parts[name] = Part(name, service, roles, by_listener, {}, log)
+                self.parts[name] = Part(name, service, roles, by_listener, {}, log, self.processes)
         for part in self.parts.values():
             part.environ = self.environment(part)
 
@@ -167,25 +178,30 @@ class Cluster:
             part.process = await asyncio.create_subprocess_exec(
                 *self.command(part), cwd=REPOSITORY, env=dict(part.environ), stdout=log,
                 stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with(os.getpid()),
             )  # fmt: skip
 
     def command(self, part: Part) -> list[str]:
         """What starts a process, environment aside."""
         roles = [argument for role in part.roles for argument in ("--role", role)]
-        return [sys.executable, "-m", "tools.cli", "run", part.service, *roles]
+        several = ["--processes", str(part.processes)] if part.processes > 1 else []
+        return [sys.executable, "-m", "tools.cli", "run", part.service, *roles, *several]
 
     async def until_ready(self, name: str) -> None:
-        """Wait for /readyz. Raises RuntimeError with the log's end when the process is gone."""
+        """Wait for /readyz of all its processes. Raises RuntimeError with the log's end when the
+        process is gone.
+        """
         part = self.parts[name]
         async with aiohttp.ClientSession() as session, asyncio.timeout(_READY_SECONDS):
-            while True:
+            waiting = part.own_urls
+            while waiting:
                 if part.process is None or part.process.returncode is not None:
                     raise RuntimeError(f"{name} ended:\n{part.log.read_text()[-3000:]}")
                 try:
-                    async with session.get(f"{part.internal_url}/readyz") as answer:
+                    async with session.get(f"{waiting[0]}/readyz") as answer:
                         if answer.status == 200:  # noqa: PLR2004
-                            return
+                            del waiting[0]
+                            continue
                 except aiohttp.ClientError:
                     pass  # it does not listen yet
                 await asyncio.sleep(0.1)
@@ -255,9 +271,3 @@ class Cluster:
             if not answer.ok:
                 raise RuntimeError(f"{method} {path}: {answer.status} {await answer.text()}")
             return await answer.json() if answer.content_length else None
-
-
-def _die_with_parent() -> None:
-    """A test run that is killed leaves no service behind (Linux: prctl(2), PR_SET_PDEATHSIG)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -140,6 +140,14 @@ def is_free(port: int) -> bool:
     return True
 
 
+def free_row(length: int) -> int:
+    """Return the first of so many loopback ports in a row that are free now."""
+    while True:
+        first = free_port()
+        if all(is_free(first + number) for number in range(1, length)):
+            return first
+
+
 def free_port(*, avoid: Iterable[int] = ()) -> int:
     """Return a random port that is free now; random, so that checkouts that choose while stopped
     differ.
