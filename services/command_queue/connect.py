@@ -24,6 +24,7 @@ from services.command_queue.store import speakers
 from services.command_queue.store.speakers import Speaker
 from shared.apple import cms, identifiers, plist
 from shared.bus.tracing import current_traceparent
+from shared.db.batcher import Overloaded
 from shared.db.pool import Pool, transaction
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
@@ -56,6 +57,15 @@ class Connect:
         self._presence = presence
         self.large = asyncio.Semaphore(large_bodies)
         """Held by the transport for as long as a large body is in memory."""
+
+    async def expect(self, signature: str) -> None:
+        """Let a large body come from whom we know by certificate; nothing is proven yet.
+
+        Few are taken at a time: strangers must not hold those places with bodies that trickle in.
+        Raises PeerRefused, and Overloaded for a device that may be ahead of its event.
+        """
+        if await self._identity.find(self._signature(Request(signature))) is None:
+            raise Overloaded("a large body from a certificate that nobody is pinned to")
 
     async def serve(self, request: Request) -> bytes:
         """Return the document to hand out, empty when there is none.

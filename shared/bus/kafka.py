@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 STOP_SECONDS = 5.0
 _MAX_BATCH = 256 * 1024
+_MAX_PARTITION_FETCH = 128 * 1024
+_MAX_FETCH = 8 * 1024 * 1024
 # The broker's limit counts compressed bytes, aiokafka's plain ones: the outbox has refused what
 # would not fit.
 _MAX_REQUEST = 16 * 1024 * 1024
@@ -65,6 +67,10 @@ class KafkaAccess(BaseModel):
             # aiokafka would take the session timeout: the batch in hand must fit into it.
             rebalance_timeout_ms=60_000,
             heartbeat_interval_ms=self.heartbeat_ms,
+            # A fetch fills a buffer a partition, and a process may hold hundreds: about one batch
+            # of the runner is enough. A longer record comes alone (KIP-74).
+            max_partition_fetch_bytes=_MAX_PARTITION_FETCH,
+            fetch_max_bytes=_MAX_FETCH,
             # While a partition waits for the database nobody polls; our own watchdog judges that.
             max_poll_interval_ms=86_400_000,
             request_timeout_ms=30_000,

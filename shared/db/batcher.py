@@ -11,7 +11,7 @@ import contextvars
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -49,6 +49,7 @@ class _Entry(Generic[Item]):
     item: Item
     key: Any
     answer: asyncio.Future[Any] = field(repr=False)
+    since: float
 
 
 class Batcher(Generic[Item, Result]):
@@ -56,9 +57,10 @@ class Batcher(Generic[Item, Result]):
 
     `lock` runs first with the batch's keys; a batch holds a key once, and two batches on their way
     never share one, so items of a key are written in the order they came. At most `max_waiting`
-    items wait; passing errors are tried again for `patience` seconds; `parallel` batches may be on
-    their way at once. `first` goes in BEGIN's round trip; with `reads` a flush is one statement
-    that only reads, and gets a connection without a transaction.
+    items wait, nobody for more than about `longest` seconds; passing errors are tried again for
+    `patience` seconds; `parallel` batches may be on their way at once. `first` goes in BEGIN's
+    round trip; with `reads` a flush is one statement that only reads, and gets a connection without
+    a transaction.
     """
 
     def __init__(
@@ -73,18 +75,21 @@ class Batcher(Generic[Item, Result]):
         max_waiting: int = 2000,
         parallel: int = 1,
         patience: float = 10.0,
+        longest: float = 10.0,
         first: str = "",
         reads: bool = False,
     ) -> None:
         self._name, self._pool, self._first, self._reads = name, pool, first, reads
         self._flush, self._key, self._lock = flush, key, lock
         self._max_batch, self._max_waiting = max_batch, max_waiting
-        self._parallel, self._patience = parallel, patience
+        self._parallel, self._patience, self._longest = parallel, patience, longest
         # Entries by key; `_ready` holds the keys that wait and are not on their way.
         self._queues: dict[Any, deque[_Entry[Item]]] = {}
         self._ready: deque[Any] = deque()
         self._waiting = 0
         self._workers: set[asyncio.Task[None]] = set()
+        self._flying: dict[int, Sequence[_Entry[Item]]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._waiting_gauge = metrics.BATCH_WAITING.labels(name)
         self._items = metrics.BATCH_ITEMS.labels(name)
@@ -99,9 +104,12 @@ class Batcher(Generic[Item, Result]):
         if self._closed or self._waiting >= self._max_waiting:
             metrics.BATCH_REFUSED.labels(self._name).inc()
             raise Overloaded(f"{self._name}: {self._waiting} items wait already")
-        entry = _Entry(item, self._key(item), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        entry = _Entry(item, self._key(item), loop.create_future(), loop.time())
         self._enqueue(entry)
         self._start_worker()
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._longest / 2, self._sweep)
         result: Result = await entry.answer
         return result
 
@@ -134,9 +142,11 @@ class Batcher(Generic[Item, Result]):
     async def _work(self) -> None:
         try:
             while batch := self._take():
+                self._flying[id(batch)] = batch
                 try:
                     await self._write(batch)
                 finally:
+                    del self._flying[id(batch)]
                     self._release(batch)
                 if len(self._workers) > 1 and len(self._ready) <= _CROWD:
                     return  # the others manage
@@ -144,6 +154,24 @@ class Batcher(Generic[Item, Result]):
             # Here, not in a callback: a caller that was just answered may put again before the
             # callbacks run, and must not count on a worker that has stopped looking.
             self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _sweep(self) -> None:
+        """Answer who has waited too long, also for a batch that is out: the database hangs.
+
+        Nothing else would: a server that is stopped, or a disk that stands still, breaks no
+        connection. What is out may yet be written; devices and clients may repeat what they asked.
+        """
+        self._sweeper = None
+        loop = asyncio.get_running_loop()
+        batches: list[Iterable[_Entry[Item]]] = [*self._queues.values(), *self._flying.values()]
+        left = False
+        for entry in [entry for batch in batches for entry in batch if not entry.answer.done()]:
+            if loop.time() - entry.since >= self._longest:
+                metrics.BATCH_REFUSED.labels(self._name).inc()
+                entry.answer.set_exception(Overloaded(f"{self._name}: waited too long"))
+            left = True
+        if left:
+            self._sweeper = loop.call_later(self._longest / 2, self._sweep)
 
     def _take(self) -> list[_Entry[Item]]:
         batch: list[_Entry[Item]] = []

@@ -32,7 +32,9 @@ BATCH_SPLITS = Counter(
     "muster_db_batch_splits_total", "Batches split to find the row that fails", ["batcher"]
 )
 BATCH_REFUSED = Counter(
-    "muster_db_batch_refused_total", "Items refused because too many were waiting", ["batcher"]
+    "muster_db_batch_refused_total",
+    "Items refused because too many were waiting, or waited too long",
+    ["batcher"],
 )
 DEFAULT_PARTITION_ROWS = Gauge(
     "muster_db_default_partition_rows",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
@@ -46,6 +48,13 @@ _ROAD = {
     "jit": "off",
 }
 
+_SILENCE = {
+    "TCP_KEEPIDLE": 10,  # seconds
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 30_000,  # milliseconds
+}
+
 _after: dict[int, list[Callable[[], None]]] = {}
 
 
@@ -72,7 +81,8 @@ async def open_pool(
 
 
 async def prepare(connection: Any) -> None:
-    """Teach a new connection that json columns hold Python values."""
+    """Teach a new connection that json columns hold Python values, and to notice a dead server."""
+    _notice_silence(connection)
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
@@ -87,6 +97,23 @@ async def prepare(connection: Any) -> None:
         decoder=orjson.loads,
         format="binary",
     )
+
+
+def _notice_silence(connection: Any) -> None:
+    """Have the system break the connection to a machine that is gone within half a minute.
+
+    Else a statement would wait for its answer for ever, and a batch with it. A server that only
+    stands still keeps its connections.
+    """
+    transport = connection._transport  # noqa: SLF001 - asyncpg shows it nowhere else
+    handle = transport.get_extra_info("socket").fileno()
+    with socket.socket(fileno=os.dup(handle)) as same:  # uvloop's own stands for no options
+        if same.family == socket.AF_UNIX:
+            return
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _SILENCE.items():
+            if option := getattr(socket, name, None):  # macOS has not all of them
+                same.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _reset(connection: Any) -> None:

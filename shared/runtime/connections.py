@@ -1,7 +1,8 @@
-"""What one connection may do before it is a request: aiohttp has no limit on either of these.
+"""What connections may cost: aiohttp has no limit on any of these.
 
-A header section that trickles in is cut off after ten seconds (security.md, The edge), and a
-listener holds a bounded number of connections.
+A header section that trickles in is cut off after ten seconds (security.md, The edge), and so is a
+peer that does not read its answer. A listener holds a bounded number of connections, and a bounded
+number of bytes of bodies.
 """
 
 from __future__ import annotations
@@ -11,30 +12,51 @@ import logging
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Coroutine
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from shared.db.batcher import Overloaded
 from shared.runtime import metrics
 from shared.runtime.settings import Listener
 
 HEADER_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
+READ_SECONDS = 30.0
+"""How long a peer may read nothing of an answer of which more waits than the system buffers."""
+MOST_BODIES = 64 * 1024 * 1024
 BACKLOG = 1024
 _HANDSHAKE_SECONDS = 10.0
 _FIELD_BYTES = {"devices": 16 * 1024, "api": 8 * 1024, "internal": 8 * 1024}
 
 log = logging.getLogger(__name__)
 
+# Read when the gauge is: a request has no time for that.
+_bodies: Counter[str] = Counter()
+for _name in _FIELD_BYTES:
+    metrics.BODY_BYTES.labels(_name).set_function(partial(_bodies.__getitem__, _name))
+
 
 class Gate:
-    """Counts the open connections of a listener."""
+    """Counts the open connections of a listener, and the bytes of bodies in their hands."""
 
-    def __init__(self, listener: str, limit: int, header_seconds: float = HEADER_SECONDS) -> None:
+    def __init__(
+        self,
+        listener: str,
+        limit: int,
+        header_seconds: float = HEADER_SECONDS,
+        *,
+        most_bodies: int = MOST_BODIES,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
         self.listener, self.header_seconds = listener, header_seconds
+        self.read_seconds = read_seconds
+        self._most_bodies, self._bodies = most_bodies, 0
         self.draining = False
         """Set before the end: every answer then tells its peer to connect elsewhere."""
         self._limit, self._open = limit, 0
@@ -55,20 +77,44 @@ class Gate:
         self._open -= 1
         metrics.CONNECTIONS.labels(self.listener).dec()
 
+    def hold(self, size: int) -> None:
+        """Count bytes of a body; raises Overloaded when all of them together are too many."""
+        if self._bodies + size > self._most_bodies:
+            metrics.BODIES_REFUSED.labels(self.listener).inc()
+            raise Overloaded(f"{self.listener}: {self._bodies} bytes of bodies are in memory")
+        self._bodies += size
+        _bodies[self.listener] += size
+
+    def let_go(self, size: int) -> None:
+        self._bodies -= size
+        _bodies[self.listener] -= size
+
     def refused(self, reason: str) -> None:
         metrics.CONNECTIONS_REFUSED.labels(self.listener, reason).inc()
 
 
 class LimitedConnection(RequestHandler):
-    """aiohttp's connection with a gate in front and a timer on every header section."""
+    """aiohttp's connection with a gate in front, and timers on what its peer sends and reads."""
 
-    __slots__ = ("_entered", "_gate", "_header_timer")
+    __slots__ = ("_entered", "_gate", "_header_timer", "_held", "_read_timer")
 
     def __init__(self, manager: web.Server, gate: Gate, **options: Any) -> None:
         super().__init__(manager, **options)
         self._gate = gate
         self._entered = False
         self._header_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._held = 0
+
+    def hold(self, size: int) -> None:
+        """Count bytes of the request's body until it is answered; raises Overloaded."""
+        self._gate.hold(size)
+        self._held += size
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._gate.let_go(self._held)
+            self._held = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._entered = self._gate.enter()
@@ -81,6 +127,8 @@ class LimitedConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
+        self._stop_read_timer()
+        self._let_go()
         if self._entered:
             self._entered = False
             self._gate.leave()
@@ -94,6 +142,35 @@ class LimitedConnection(RequestHandler):
         elif self._header_timer is None and not self._busy():
             # The first bytes of the next request on a kept-alive connection.
             self._start_timer()
+
+    def pause_writing(self) -> None:
+        """More waits than the system buffers: from now on the peer has to read."""
+        super().pause_writing()
+        self._stop_read_timer()
+        self._look_at_reader(None)
+
+    def _look_at_reader(self, before: int | None) -> None:
+        """Cut off a peer that has read nothing since the last look; slowly is good enough."""
+        self._read_timer = None
+        if self.transport is None:
+            return
+        waiting = self.transport.get_write_buffer_size()
+        if before is not None and waiting >= before:
+            self._gate.refused("slow_reader")
+            # Not closed: that would wait until the peer has read.
+            self.transport.abort()
+            return
+        seconds = self._gate.read_seconds
+        self._read_timer = self._loop.call_later(seconds, self._look_at_reader, waiting)
+
+    def resume_writing(self) -> None:
+        self._stop_read_timer()
+        super().resume_writing()
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _busy(self) -> bool:
         return bool(self._messages) or self._request_in_progress
@@ -115,6 +192,7 @@ class LimitedConnection(RequestHandler):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        self._let_go()
         if self._gate.draining:
             # `Connection: close`: whoever is told does not run into our end with its next request.
             resp.force_close()

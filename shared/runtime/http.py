@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from shared.runtime.connections import LimitedConnection
 from shared.runtime.paging import Page, decode_cursor, encode_cursor
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
@@ -27,6 +28,7 @@ __all__ = [
     "caller",
     "decode_cursor",
     "encode_cursor",
+    "hold",
     "parse_body",
     "parse_long_body",
     "parse_query",
@@ -151,6 +153,7 @@ async def read_body(request: web.Request, limit: int | None = None) -> bytes:
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
+                hold(request, len(chunk))
                 data += chunk
                 if len(data) > limit:
                     raise too_large(limit)
@@ -163,7 +166,18 @@ def arrived(request: web.Request) -> bytes | None:
     """All bytes of a body of known length that is here already, as a small one nearly always is."""
     if request.content_length is None or not request.content.is_eof():
         return None
-    return request.content.read_nowait()
+    data = request.content.read_nowait()
+    hold(request, len(data))
+    return data
+
+
+def hold(request: web.Request, size: int) -> None:
+    """Count bytes of the body that stay in memory until the request is answered.
+
+    Raises Overloaded (503) when all bodies of the listener together are too many.
+    """
+    if isinstance(connection := request.protocol, LimitedConnection):
+        connection.hold(size)
 
 
 def too_large(limit: int) -> Problem:

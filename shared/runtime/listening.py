@@ -73,7 +73,10 @@ class Listening:
         # the shared sockets are for what any of them can answer.
         shared = settings.listen_fds.get(name, []) if services else []
         own = [None] if name == "internal" or not shared else []
-        gates = [Gate(name, settings.max_connections) for _ in (*own, *shared)]
+        gates = [
+            Gate(name, settings.max_connections, most_bodies=settings.max_body_bytes)
+            for _ in (*own, *shared)
+        ]
         sites = [
             LimitedSite(runner, listener, gate, fd)
             for fd, gate in zip((*own, *shared), gates, strict=True)

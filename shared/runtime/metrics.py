@@ -16,8 +16,17 @@ HTTP_IN_PROGRESS = Gauge(
 CONNECTIONS = Gauge("muster_http_connections_open", "Open connections of a listener", ["listener"])
 CONNECTIONS_REFUSED = Counter(
     "muster_http_connections_refused_total",
-    "Connections closed because the listener has too many, or their header came too slowly",
+    "Connections closed because the listener has too many (full), their header came too slowly "
+    "(slow_header), or their peer does not read (slow_reader)",
     ["listener", "reason"],
+)
+BODY_BYTES = Gauge(
+    "muster_http_body_bytes", "Bytes of request bodies in memory, by listener", ["listener"]
+)
+BODIES_REFUSED = Counter(
+    "muster_http_bodies_refused_total",
+    "Requests answered 503 because too many bytes of bodies were in memory",
+    ["listener"],
 )
 TOKENS_REFUSED = Counter(
     "muster_tokens_refused_total", "Requests whose token did not count", ["service"]

@@ -68,6 +68,8 @@ class Settings(BaseModel):
     """A proxy or ingress in front ends TLS: plain listeners beyond loopback are wanted."""
     max_connections: int = Field(default=10_000, ge=1)
     """Open connections on one listener; beyond it a new one is closed at once."""
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of request bodies in memory, all of a listener together; beyond: 503."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str | None = None

@@ -235,6 +235,21 @@ async def test_too_many_waiting_items_are_refused(pool: Pool) -> None:
     assert await batches.put(Entry("later", 7)) == 7
 
 
+async def test_nobody_waits_for_ever_for_a_database_that_hangs(pool: Pool) -> None:
+    """Neither those whose batch is out nor those who wait for the next; then all is as before."""
+    gate = Gate()
+    batches: Batcher[Entry, int] = Batcher(
+        "test", pool, gate.flush, key=key_of, max_batch=2, longest=0.2
+    )
+    puts = [asyncio.create_task(batches.put(Entry(f"k{n}", n))) for n in range(5)]
+    await asyncio.wait(puts, timeout=5)
+    assert all(isinstance(put.exception(), Overloaded) for put in puts)
+    gate.open.set()
+    assert await batches.put(Entry("later", 7)) == 7
+    # Nobody asked for the others any more: only what was out was written.
+    assert [entry.key for entry in await written(pool)] == ["k0", "k1", "later"]
+
+
 async def test_a_caller_that_leaves_hurts_nobody(pool: Pool) -> None:
     gate = Gate()
     batches: Batcher[Entry, int] = Batcher("test", pool, gate.flush, key=key_of, max_batch=2)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +68,17 @@ async def test_a_cancelled_transaction_gives_its_connection_back_clean(pool: Poo
     async with transaction(pool) as tx:
         await tx.execute("INSERT INTO entry (key, value) VALUES ('a', 1)")
     assert await pool.fetchval("SELECT count(*) FROM entry") == 1
+
+
+async def test_a_server_that_is_gone_is_noticed(pool: Pool) -> None:
+    """Without these a statement sent to a machine that vanished would wait for ever."""
+    async with pool.acquire() as connection:
+        held: Any = connection
+        handle = held._transport.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(handle)) as same:
+            assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+            assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
 async def test_devices_are_locked_and_made_when_missing(pool: Pool) -> None:

@@ -121,6 +121,21 @@ async def test_an_answer_that_never_comes_ends_by_time(stand_in: ApnsStandIn) ->
     way.apns.close()
 
 
+async def test_a_server_that_fell_silent_is_left_for_a_new_connection(
+    stand_in: ApnsStandIn,
+) -> None:
+    """All streams of the one connection wait in vain; what comes after must not wait with them."""
+    stand_in.rules.append(Rule(drop=True))
+    way = Way(stand_in, timeout=0.3)
+    for _ in range(6):
+        answers = await asyncio.gather(*(way.wake(f"{n:064x}") for n in range(200)))
+        assert {status for status, _ in answers} == {UNREACHABLE}
+    stand_in.rules.clear()
+    again = await asyncio.gather(*(way.wake(f"{n:064x}") for n in range(50)))
+    assert again.count((200, "")) == 50
+    way.apns.close()
+
+
 async def test_a_late_answer_hurts_nobody(stand_in: ApnsStandIn) -> None:
     stand_in.rules.append(Rule(delay=0.5, times=1))
     way = Way(stand_in, timeout=0.3)
@@ -138,7 +153,7 @@ async def test_no_server_is_an_answer_too(stand_in: ApnsStandIn) -> None:
 
 
 async def test_a_thousand_at_once_on_one_connection(stand_in: ApnsStandIn) -> None:
-    way = Way(stand_in)
+    way = Way(stand_in, timeout=60.0)
     answers = await asyncio.gather(*(way.wake(f"{n:064x}") for n in range(1000)))
     assert answers.count((200, "")) == 1000
     way.apns.close()

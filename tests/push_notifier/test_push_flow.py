@@ -47,6 +47,8 @@ class Road:
     portal: StandInPortal
     public: PublicKeys
     apns: ApnsStandIn
+    cipher: LocalCipher
+    keyring: Keyring
     wake: Wake = field(default_factory=Wake)
 
     async def hear(self, *events: Event, service: str = "command_queue") -> None:
@@ -158,9 +160,8 @@ async def road(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Roa
     sender = Sender(pool, keyring, certificates, settings, clock)
     portal = StandInPortal(pool, settings.apns_portal_url or "", certificates)
     await portal.run()
-    yield Road(
-        pool, clock, settings, certificates, sender, portal, PublicKeys(keys / "public"), apns
-    )
+    public = PublicKeys(keys / "public")
+    yield Road(pool, clock, settings, certificates, sender, portal, public, apns, cipher, keyring)
     certificates.close()
     await pool.close()
     await apns.stop()
@@ -180,6 +181,30 @@ async def test_one_wake_a_channel_however_many_commands_wait(road: Road) -> None
     assert road.tokens_pushed() == [TOKEN]
     (sent,) = await road.events(PushSent)
     assert sent.channel_id == channel
+
+
+async def test_pushes_wait_in_the_database_not_in_memory_while_apns_is_slow(road: Road) -> None:
+    """At most one batch is on its way; what APNs never answered comes again later."""
+    settings = road.settings.model_copy(update={"send_at_once": 10, "send_timeout": 0.3})
+    certificates = Certificates(road.pool, road.cipher, settings, road.clock)
+    sender = Sender(road.pool, road.keyring, certificates, settings, road.clock)
+    road.apns.rules.append(Rule(drop=True))
+    for number in range(35):
+        device = uuid7()
+        await road.queue(device, await road.enroll(device, f"{number:064x}", road.clock.now()))
+    assert await sender.run()  # a full batch: more waits
+    assert len(road.apns.received) == 10
+    due = "SELECT count(*) FROM channel WHERE next_push_at <= $1"
+    assert await road.pool.fetchval(due, road.clock.now()) == 25
+    road.apns.rules.clear()
+    road.apns.received.clear()
+    while await sender.run():
+        pass
+    assert len(set(road.tokens_pushed())) == 25
+    road.clock.advance(timedelta(seconds=5))  # longer than the first pause after a failure
+    await sender.run()
+    assert len(set(road.tokens_pushed())) == 35
+    certificates.close()
 
 
 async def test_no_push_before_the_token_update(road: Road) -> None:

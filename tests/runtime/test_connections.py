@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
 
+from shared.db.batcher import Overloaded
 from shared.runtime.connections import Gate, LimitedSite
+from shared.runtime.http import read_body
 from shared.runtime.settings import Listener
 
 Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -21,17 +24,29 @@ async def _hello(_request: web.Request) -> web.Response:
 
 
 async def _swallow(request: web.Request) -> web.Response:
-    return web.Response(text=str(len(await request.read())))
+    try:
+        size = len(await read_body(request, limit=10_000_000))
+    except Overloaded:
+        return web.Response(status=503)
+    return web.Response(text=str(size))
+
+
+async def _large(_request: web.Request) -> web.Response:
+    return web.Response(body=b"x" * 20_000_000)
 
 
 @asynccontextmanager
-async def _site(*, limit: int = 10, header_seconds: float = 60) -> AsyncIterator[Dial]:
+async def _site(
+    *, limit: int = 10, header_seconds: float = 60, **bounds: Any
+) -> AsyncIterator[Dial]:
     application = web.Application()
     application.router.add_get("/", _hello)
+    application.router.add_get("/large", _large)
     application.router.add_post("/", _swallow)
     runner = web.AppRunner(application)
     await runner.setup()
-    site = LimitedSite(runner, Listener("api", "127.0.0.1", 0), Gate("api", limit, header_seconds))
+    gate = Gate("api", limit, header_seconds, **bounds)
+    site = LimitedSite(runner, Listener("api", "127.0.0.1", 0), gate)
     await site.start()
     open_writers: list[asyncio.StreamWriter] = []
 
@@ -108,6 +123,51 @@ async def test_a_full_listener_turns_away_and_recovers() -> None:
                 await asyncio.sleep(0.02)
         else:
             pytest.fail("the place of a closed connection was not given to another")
+
+
+def _post(size: int, sent: int) -> bytes:
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+    return head.encode() + b"b" * sent
+
+
+async def test_bodies_that_arrive_slowly_cannot_fill_the_memory() -> None:
+    """Each of them is small enough; together they are not. Who is answered makes room."""
+    async with _site(most_bodies=100_000) as dial:
+        first, second, third = await dial(), await dial(), await dial()
+        for _, writer in (first, second):
+            writer.write(_post(50_000, 45_000))
+        await asyncio.sleep(0.1)
+        assert await _ask(*third, _post(20_000, 20_000)) == b"HTTP/1.1 503 Service Unavailable"
+        assert await _ask(*third, _post(1_000, 1_000)) == b"HTTP/1.1 200 OK"
+        assert await _ask(*first, b"b" * 5_000) == b"HTTP/1.1 200 OK"
+        second[1].close()  # one who leaves makes room, too
+        await asyncio.sleep(0.1)
+        again = await dial()
+        assert await _ask(*again, _post(95_000, 95_000)) == b"HTTP/1.1 200 OK"
+
+
+async def test_a_peer_that_does_not_read_its_answer_is_cut_off() -> None:
+    async with _site(read_seconds=0.3) as dial:
+        reader, writer = await dial()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(GET.replace(b" / ", b" /large ") + b"\r\n")
+        await asyncio.sleep(0.8)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(20_000_000)
+
+
+async def test_a_peer_that_reads_slowly_but_reads_is_served() -> None:
+    async with _site(read_seconds=0.3) as dial:
+        reader, writer = await dial()
+        writer.write(GET.replace(b" / ", b" /large ") + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        began, left = asyncio.get_running_loop().time(), 20_000_000
+        while left:
+            left -= len(await reader.readexactly(min(left, 100_000)))
+            await asyncio.sleep(0.005)
+        assert asyncio.get_running_loop().time() - began > 2 * 0.3
+        assert await _ask(reader, writer) == b"HTTP/1.1 200 OK"
 
 
 @pytest.mark.parametrize(

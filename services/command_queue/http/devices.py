@@ -12,7 +12,7 @@ from aiohttp import web
 from services.command_queue import metrics
 from services.command_queue.connect import LARGE, MAX_ANSWER, MAX_STREAM, Connect, Request
 from services.command_queue.errors import PeerRefused
-from shared.runtime.http import BODY_SECONDS, arrived
+from shared.runtime.http import BODY_SECONDS, arrived, hold
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
 
@@ -32,7 +32,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
             document = await service.serve(Request(signature, whole))
         else:
             async with AsyncExitStack() as stack:
-                body, stream = await _read(request, service, stack)
+                body, stream = await _read(request, service, stack, signature)
                 document = await service.serve(Request(signature, body, stream))
     except PeerRefused as refused:
         raise Problem(400, refused.code, "The request does not count.") from None
@@ -42,7 +42,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
 
 
 async def _read(
-    request: web.Request, service: Connect, stack: AsyncExitStack
+    request: web.Request, service: Connect, stack: AsyncExitStack, signature: str
 ) -> tuple[bytes, IO[bytes] | None]:
     """Read the body into memory, and what is longer than an answer may be into a file."""
     data = bytearray()
@@ -52,7 +52,10 @@ async def _read(
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
                 if size <= LARGE < size + len(chunk):
+                    await service.expect(signature)
                     await stack.enter_async_context(service.large)
+                if file is None:
+                    hold(request, len(chunk))
                 size += len(chunk)
                 if size > MAX_STREAM:
                     metrics.TOO_LARGE.labels("refused").inc()

@@ -23,14 +23,33 @@ logging.getLogger("aioapns").setLevel(logging.CRITICAL)
 
 
 class _Connection(APNsTLSClientProtocol):
-    """Three faults of aioapns 4.0 are mended: stream ids that are never forgotten, error bodies
-    that are never acknowledged (the flow-control window closes after some two thousand), and an
-    error without a body that leaves its sender waiting.
+    """Four faults of aioapns 4.0 are mended: stream ids that are never forgotten, error bodies
+    that are never acknowledged (the flow-control window closes after some two thousand), an error
+    without a body that leaves its sender waiting, and a server that falls silent, whose connection
+    would be used for as long as we send.
     """
 
     def __init__(self, host: str, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.APNS_SERVER = host
+        self.heard_at = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # A sender that stopped waiting is told nothing: its future is done.
+        waiting = {one: answer for one, answer in self.requests.items() if not answer.done()}
+        self.requests = waiting
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """End it without waiting for what is unsent: nobody reads that."""
+        if self.inactivity_timer:
+            self.inactivity_timer.cancel()
+        if self.transport is not None:
+            self.transport.abort()
 
     def on_data_received(self, data: bytes, stream_id: int) -> None:
         self.conn.acknowledge_received_data(len(data), stream_id)
@@ -61,10 +80,16 @@ class _Pool(APNsBaseConnectionPool):
         )
         return connection
 
-    def forget(self, push_id: str) -> None:
-        """A push whose sender stopped waiting: a late answer must find nobody."""
-        for connection in self.connections:
-            connection.requests.pop(push_id, None)
+    def forget(self, push_id: str, waited: float) -> None:
+        """A push whose sender stopped waiting: a late answer must find nobody.
+
+        A connection that said nothing at all meanwhile is given up: what we sent on would pile up
+        in it.
+        """
+        for connection in [one for one in self.connections if isinstance(one, _Connection)]:
+            owed = connection.requests.pop(push_id, None)
+            if owed is not None and self.loop.time() - connection.heard_at >= waited:
+                connection.abort()
 
 
 class Apns:
@@ -97,7 +122,7 @@ class Apns:
             async with asyncio.timeout(self._timeout):
                 result = await self._pool.send_notification(request)
         except TimeoutError:
-            self._pool.forget(push_id)
+            self._pool.forget(push_id, self._timeout)
             return Answer(UNREACHABLE, "no answer in time")
         except (MaxAttemptsExceeded, ApnsConnectionError, OSError):
             return Answer(UNREACHABLE, "no connection")
