@@ -18,7 +18,7 @@ from shared.runtime.supervisor import die_with, is_ready
 from tools.embedded.home import Home, free_row
 
 ROOT = Path(__file__).resolve().parents[2]
-_PATIENCE = 60.0
+_PATIENCE = 150.0
 
 
 @dataclass

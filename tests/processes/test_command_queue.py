@@ -7,11 +7,14 @@ import os
 import signal
 
 import aiohttp
+import pytest
 
 from shared.events.commands import DeviceSeen
 from tests.command_queue.fleet import Fleet, Given, Phone
 from tests.processes.conftest import PROCESSES, family_of
 from tests.processes.family import Family
+
+pytestmark = pytest.mark.timeout(300)  # starting processes is what a busy machine is slow at
 
 POLLS = "muster_command_queue_polls_total"
 

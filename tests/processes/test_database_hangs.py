@@ -26,6 +26,8 @@ from tools.embedded import testing
 from tools.embedded.home import Home
 from tools.embedded.postgres import Postgres
 
+pytestmark = pytest.mark.timeout(300)  # starting processes is what a busy machine is slow at
+
 CONNECTIONS = 200
 WAITING = 50
 MEGABYTE = 1024 * 1024

@@ -33,6 +33,8 @@ asyncio.run(Supervisor("inventory", command, os.environ, settings, ["api"], 3).r
 # As little as a child can be: it takes turns with its siblings and tells who it is.
 CHILD = """
 import json, os, selectors, signal, socket, sys
+
+pytestmark = pytest.mark.timeout(300)  # starting processes is what a busy machine is slow at
 if os.environ.get("SICK"):
     sys.exit(3)
 over = []
