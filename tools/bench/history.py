@@ -178,7 +178,7 @@ async def _run(arguments: argparse.Namespace) -> int:
                     measured = _measure(side, fleet.devices, arguments.seconds, arguments.commands)
                     _print(lines, *[line | {"run": run + 1} async for line in measured])
         _print(lines, {"updates_in_place": await past.updates_in_place(sides[1].muster.admin)})
-        same = await _plans(sides)
+        same = await _plans(sides, fleet.devices)
     ratios = {name: _ratio(lines, name) for name in ("poll", "drain")}
     _print(lines, {"scenario": "history", "cpu_full_to_empty": ratios, "plans_alike": same})
     if arguments.save:
@@ -188,10 +188,12 @@ async def _run(arguments: argparse.Namespace) -> int:
     return 0 if same and max(ratios.values()) <= LIMIT else 1
 
 
-async def _plans(sides: Sequence[Side]) -> bool:
-    """Compare the plans of both; what differs is printed."""
+async def _plans(sides: Sequence[Side], devices: Sequence[Device]) -> bool:
+    """Compare the plans of both while work waits in their queues; what differs is printed."""
     found = []
     for side in sides:
+        await scenarios.enqueue(side.ground, devices)
+        await side.muster.queue.execute(past.ANALYZE)
         connection = await asyncpg.connect(
             side.muster.cluster.running.services[_SERVICE].database_url
         )
