@@ -90,6 +90,7 @@ chaos-tests: ## faults that ask more of a machine than a test may, such as a dis
 
 requirements: ## lock requirements/*.in anew, with hashes, without index addresses
 	@$(VENV) dev
+	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install -q uv
 	@for set in run embedded dev; do \
 		$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 			--no-header --no-annotate -o requirements/$$set.txt requirements/$$set.in || exit 1; \
