@@ -112,9 +112,28 @@ def test_ratios_pair_the_rounds_that_followed_each_other() -> None:
     assert table[1][0] == "poll"
     assert table[1][3] == "0.1 (0.1–0.1)"
     assert table[1][6].startswith("6 (")
-    assert ratios.markdown(table).splitlines()[1] == "|---" * 9 + "|"
+    assert table[1][-2:] == ["", ""]
+    assert ratios.markdown(table).splitlines()[1] == "|---" * 11 + "|"
     with pytest.raises(ValueError, match="shorter"):
         ratios.Ratio.of([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reached"),
+    [
+        (ratios.Wanted(0.1, 6.0), "yes"),
+        (ratios.Wanted(0.09, 6.0), "no"),
+        (ratios.Wanted(0.1, 6.1), "no"),
+        (ratios.Wanted(0.1), "yes"),
+    ],
+)
+def test_what_was_wanted_stands_beside_what_was_reached(
+    wanted: ratios.Wanted, reached: str
+) -> None:
+    mine, others = lines("muster", [10], [600]), lines("nanomdm", [100], [100])
+    rows = ratios.table([*mine, *others], mine="muster", other="nanomdm", wanted={"poll": wanted})
+    assert rows[1][-1] == reached
+    assert rows[1][-2].startswith("CPU ≤ 0.")
 
 
 def test_errors_stand_beside_the_name() -> None:
@@ -220,9 +239,11 @@ def test_what_perf_says(said: str, count: int | None) -> None:
 
 
 def test_an_overview_has_a_row_a_scenario() -> None:
-    text = results.overview([{"machine": {}}, *lines("muster", [10, 12, 14], [100, 100, 100])])
-    assert len(text.splitlines()) == 2
-    assert "12 ±17%" in text
+    rows = results.overview([{"machine": {}}, *lines("muster", [10, 12, 14], [100, 100, 100])])
+    assert len(rows) == 2
+    assert rows[1][:3] == ["poll muster", "12 ±17%", "100 ±0%"]
+    assert len(results.overview(lines("muster", [10], [100]))) == 2
+    assert len(results.overview([{"scenario": "soak", "round": 1}])) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tools.bench import (
     fanout,
     history,
     machine,
+    ratios,
     results,
     signing,
     soak,
@@ -135,7 +136,7 @@ def main() -> int:
     if arguments.save:
         arguments.save.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     if arguments.runs > 1:
-        print(results.overview(lines), file=sys.stderr)
+        print(ratios.plain(results.overview(lines)), file=sys.stderr)
     return 0
 
 

@@ -25,6 +25,7 @@ import asyncpg
 
 from shared.db.migrate import folders_of, migrate
 from tools.bench import machine, past, plans, results, scenarios, stopping
+from tools.bench import ratios as tables
 from tools.bench.bench import Bench, JsonLine
 from tools.bench.fleet import Device, prepare
 from tools.bench.generator import Generator
@@ -184,7 +185,7 @@ async def _run(arguments: argparse.Namespace) -> int:
     if arguments.save:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         await asyncio.to_thread(arguments.save.write_text, text, "utf-8")
-    print(results.overview(lines), file=sys.stderr)
+    print(tables.plain(results.overview(lines)), file=sys.stderr)
     return 0 if same and max(ratios.values()) <= LIMIT else 1
 
 

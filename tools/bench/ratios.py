@@ -12,8 +12,22 @@ Table = list[list[str]]
 
 _HEAD = [
     "work", "CPU/unit, {other}", "CPU/unit, {mine}", "CPU ratio", "rate, {other}", "rate, {mine}",
-    "rate ratio", "p99 ms", "rounds",
+    "rate ratio", "p99 ms", "rounds", "wanted", "reached",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What ratios must reach."""
+
+    cpu: float
+    rate: float | None = None
+
+    def text(self) -> str:
+        return f"CPU ≤ {self.cpu:g}" + (f", rate ≥ {self.rate:g}" if self.rate else "")
+
+    def reached(self, cpu: Ratio, rate: Ratio) -> bool:
+        return cpu.median <= self.cpu and (self.rate is None or rate.median >= self.rate)
 
 
 @dataclass(frozen=True)
@@ -38,21 +52,23 @@ class Ratio:
         return f"{self.median:.3g} ({self.low:.3g}–{self.high:.3g})"
 
 
-def table(lines: Lines, *, mine: str, other: str) -> Table:
-    """Header and a row a scenario, in the order of the run."""
+def table(
+    lines: Lines, *, mine: str, other: str, wanted: Mapping[str, Wanted] | None = None
+) -> Table:
+    """Header and a row a scenario, in the order of the run; `wanted`: by scenario."""
     names = list(dict.fromkeys(line["scenario"] for line in lines if "scenario" in line))
     rows = [[word.format(mine=mine, other=other) for word in _HEAD]]
     for name in names:
-        pair = [
+        own, others = (
             [line for line in lines if line.get("scenario") == name and line["system"] == system]
             for system in (mine, other)
-        ]
-        if all(pair):
-            rows.append(_row(name, *pair))
+        )
+        if own and others:
+            rows.append(_row(name, own, others, (wanted or {}).get(name)))
     return rows
 
 
-def _row(name: str, mine: Lines, others: Lines) -> list[str]:
+def _row(name: str, mine: Lines, others: Lines, wanted: Wanted | None) -> list[str]:
     def values(lines: Lines, field: str) -> list[float]:
         return [float(line[field]) for line in lines]
 
@@ -72,6 +88,8 @@ def _row(name: str, mine: Lines, others: Lines) -> list[str]:
         rate.text(),
         f"{middle(others, 'p99_ms'):.0f} → {middle(mine, 'p99_ms'):.0f}",
         str(len(mine)),
+        wanted.text() if wanted else "",
+        ("yes" if wanted.reached(cpu, rate) else "no") if wanted else "",
     ]
 
 

@@ -141,12 +141,18 @@ def memory(pids: Mapping[str, int]) -> dict[str, float]:
     return {name: round(cpu.memory_megabytes(pid), 1) for name, pid in pids.items()}
 
 
-def overview(lines: Iterable[Mapping[str, Any]]) -> str:
-    """A table of medians over runs, each with its spread."""
-    fields = ("cpu_us", "per_second", "p50_ms", "p99_ms", "wal_bytes")
+def overview(lines: Iterable[Mapping[str, Any]]) -> ratios.Table:
+    """Medians over runs, each with its spread; of the lines that hold one of these values."""
+    fields = ("cpu_us", "per_second", "per_core", "p50_ms", "p95_ms", "p99_ms", "wal_bytes")
     rows = [["scenario", *fields, "runs"]]
     for name, of_name in grouped(lines).items():
         found = [summary(of_name, one) for one in fields]
-        cells = [f"{one.median:,.6g} ±{one.spread:.0%}" if one else "" for one in found]
-        rows.append([name, *cells, str(len(of_name))])
-    return ratios.plain(rows)
+        if any(found):
+            rows.append([name, *map(_cell, found), str(len(of_name))])
+    return rows
+
+
+def _cell(one: Summary | None) -> str:
+    if one is None:
+        return ""
+    return f"{one.median:,.5g}" + (f" ±{one.spread:.0%}" if one.runs > 1 else "")
