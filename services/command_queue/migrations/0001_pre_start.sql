@@ -232,7 +232,8 @@ CREATE TABLE pending (
 -- Of indexes that look equally good, as all do while the table is empty, the planner takes the
 -- youngest, and a plan made then serves until the table is analysed: the key comes last.
 CREATE INDEX pending_device ON pending (device_id);
-CREATE INDEX pending_command ON pending (command_id, channel_id);
+-- Without the channel: in a table that looks empty it would be taken for a way to a channel.
+CREATE INDEX pending_command ON pending (command_id);
 CREATE INDEX pending_next ON pending (channel_id, priority DESC, seq);
 ALTER TABLE pending ADD PRIMARY KEY (channel_id, command_id);
 

@@ -112,7 +112,7 @@ _OPEN = "SELECT channel_id, command_id, device_id, enrollment_id, generation, st
 OF_DEVICES = f"{_OPEN} WHERE device_id = ANY($1::uuid[])"
 OF_COMMANDS = f"""
 {_OPEN} WHERE command_id = ANY($1::uuid[]) AND state = ANY($2::text[])
-ORDER BY command_id, channel_id LIMIT $3
+LIMIT $3
 """
 REQUEST_CANCEL = """
 UPDATE pending AS p SET state = 'cancel_requested'
