@@ -117,6 +117,14 @@ DEVICES = (
         "2m",
     ),
     Alert(
+        "MusterBodiesRefused",
+        "sum by (listener) (rate(muster_http_bodies_refused_total[5m])) > 0",
+        "page",
+        "devices",
+        "The {{ $labels.listener }} listener holds all the bytes of bodies it may: 503",
+        "5m",
+    ),
+    Alert(
         "MusterPushCertificateRefused",
         "max(muster_push_notifier_circuits_open) > 0",
         "page",
