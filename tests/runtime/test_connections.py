@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from shared.db.batcher import Overloaded
+from shared.runtime import metrics
 from shared.runtime.connections import Gate, LimitedSite
 from shared.runtime.http import read_body
 from shared.runtime.settings import Listener
@@ -147,11 +148,15 @@ async def test_bodies_that_arrive_slowly_cannot_fill_the_memory() -> None:
 
 
 async def test_a_peer_that_does_not_read_its_answer_is_cut_off() -> None:
+    cut_off = metrics.CONNECTIONS_REFUSED.labels("api", "slow_reader")._value
+    before = cut_off.get()
     async with _site(read_seconds=0.3) as dial:
         reader, writer = await dial()
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(GET.replace(b" / ", b" /large ") + b"\r\n")
-        await asyncio.sleep(0.8)
+        async with asyncio.timeout(30):
+            while cut_off.get() == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         writer.transport.resume_reading()  # type: ignore[attr-defined]
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(20_000_000)
