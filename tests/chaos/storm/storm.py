@@ -53,6 +53,8 @@ class Plan:
     pace: float = 0.35
     only: Sequence[str] = ()
     """Kinds of fault; empty: all."""
+    rebuild: bool = True
+    """Whether projections are emptied at the end."""
 
 
 @dataclass
@@ -94,7 +96,7 @@ class Storm:
             await self._spell(faults[start : start + self.plan.spell])
             if self.ledger.violations:
                 break
-        if not self.ledger.violations:
+        if self.plan.rebuild and not self.ledger.violations:
             await self._rebuild()
         self.report.counts = self.ledger.counts
         self.report.violations = self.ledger.violations
