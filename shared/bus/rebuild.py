@@ -24,6 +24,9 @@ BATCH_RECORDS = 256
 _POLL_MS = 1000
 
 IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM device)"
+BEGIN = "INSERT INTO rebuild DEFAULT VALUES ON CONFLICT DO NOTHING"
+IS_BEGUN = "SELECT EXISTS (SELECT FROM rebuild)"
+END = "DELETE FROM rebuild"
 
 
 def compacted_topics(handlers: Handlers) -> list[str]:
@@ -34,11 +37,13 @@ def compacted_topics(handlers: Handlers) -> list[str]:
 async def rebuild(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handlers) -> int:
     """Read the compacted topics from the start to where they end now; return the records read.
 
-    What is done for `muster rebuild SERVICE`. It may run beside the service's consumers.
+    What is done for `muster rebuild SERVICE`. It may run beside the service's consumers. Broken off
+    it stays `needed` until one has come to its end.
     """
     topics = compacted_topics(handlers)
     if not topics:
         return 0
+    await pool.execute(BEGIN)
     consumer = kafka.consumer(None, topics)
     try:
         await consumer.start()
@@ -46,17 +51,22 @@ async def rebuild(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handle
         handling = Handling(
             service, group_of(service), pool, handlers, FailureLimit(), asyncio.Semaphore()
         )
-        return await _read(consumer, ends, handling)
+        read = await _read(consumer, ends, handling)
     finally:
         await stop(consumer)
+    await pool.execute(END)
+    return read
 
 
 async def needed(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handlers) -> bool:
-    """Tell whether the projection is empty although its group has read the topics already.
+    """Tell whether a rebuild was broken off, or the projection is empty although its group has read
+    the topics already.
 
     A group that never committed reads them from the start anyway.
     """
     topics = compacted_topics(handlers)
+    if topics and await pool.fetchval(IS_BEGUN):
+        return True
     if not topics or not await pool.fetchval(IS_EMPTY):
         return False
     admin = kafka.admin()

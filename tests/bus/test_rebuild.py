@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
 from shared.bus import Handlers
+from shared.bus import rebuild as rebuilding
+from shared.bus.handling import Handling
 from shared.bus.kafka import KafkaAccess, group_of
 from shared.bus.rebuild import compacted_topics, needed, rebuild
+from shared.bus.records import Record
 from shared.bus.runner import Runner
 from shared.bus.testing import travelled
 from shared.db.pool import Connection, Pool
@@ -80,6 +86,35 @@ async def test_an_emptied_projection_is_filled_with_the_newest_states(
         assert await rebuild(SERVICE, kafka, pool, HANDLERS) >= 65
         assert await names(pool, devices) == ["name 3"] * 20
         await pool.execute("DELETE FROM device")
+
+
+async def test_a_rebuild_that_was_broken_off_is_done_again(
+    pool: Pool, kafka: KafkaAccess, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A projection that is filled in part is not empty: only the rebuild's own row tells."""
+    devices = [uuid7() for _ in range(10)]
+    await publisher.send(*(state(device, "known", 1) for device in devices), topic=STATES)
+    await rebuild(SERVICE, kafka, pool, HANDLERS)
+    await pool.execute("DELETE FROM device")
+    handle, times = Handling.handle, 0
+
+    async def once(self: Handling, batch: Sequence[Record]) -> None:
+        nonlocal times
+        times += 1
+        if times > 1:
+            raise KafkaConnectionError
+        await handle(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuilding, "BATCH_RECORDS", 3)
+        patch.setattr(Handling, "handle", once)
+        with pytest.raises(KafkaConnectionError):
+            await rebuild(SERVICE, kafka, pool, HANDLERS)
+    assert await pool.fetchval("SELECT count(*) FROM device") > 0
+    assert await needed(SERVICE, kafka, pool, HANDLERS)
+    await rebuild(SERVICE, kafka, pool, HANDLERS)
+    assert await names(pool, devices) == ["known"] * 10
+    assert not await needed(SERVICE, kafka, pool, HANDLERS)
 
 
 async def test_without_compacted_topics_there_is_nothing_to_do(

@@ -10,7 +10,7 @@ from tests.chaos.storm.stage import Stage
 from tests.chaos.storm.storm import Plan, Storm
 from tools.embedded.home import Home
 
-SHORT = Plan(seed=1241, faults=10, spell=10, devices=12, rebuild=False)
+SHORT = Plan(seed=565, faults=10, spell=10, devices=12, rebuild=False)
 
 
 @pytest.mark.slow

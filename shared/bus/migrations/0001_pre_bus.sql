@@ -43,6 +43,13 @@ CREATE TABLE epoch (
 );
 INSERT INTO epoch DEFAULT VALUES;
 
+-- A row while projections are filled again: one that was broken off must begin anew, though the
+-- projection is not empty any more.
+CREATE TABLE rebuild (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    begun_at timestamptz NOT NULL DEFAULT now()
+);
+
 CREATE TABLE dead_letter (
     id uuid PRIMARY KEY,
     topic text NOT NULL,

@@ -274,6 +274,7 @@ _BUSY_LINKS = [
 ]
 _WAYS = [*_LINKS, *_BUSY_LINKS, *_BUSY_LINKS]
 _VICTIMS = [*SERVICES, "command_queue", "command_queue", "enrollment", "inventory"]
+_COMMITTERS = [*(["command_queue"] * 5), "enrollment", "inventory", "push_notifier", "compliance"]
 _STREAMS = [
     "muster.command.v1",
     "muster.device.v1",
@@ -286,7 +287,7 @@ STRUCK_NOTHING = _RAISED
 
 KINDS: dict[str, Kind] = {
     "kill service": Kind(20, _VICTIMS, (0, 2), kill_service, "kill -9, started again"),
-    "kill at commit": Kind(12, _VICTIMS, (0.05, 0.5), kill_at_commit, "kill -9 amid a COMMIT"),
+    "kill at commit": Kind(16, _COMMITTERS, (0.05, 0.5), kill_at_commit, "kill -9 amid a COMMIT"),
     "stop service": Kind(6, _VICTIMS, (0, 1), stop_service, "SIGTERM, started again"),
     "second process": Kind(5, [*SECONDS], (0, 4), scale, "it shares the work, then is killed"),
     "undead": Kind(5, [*SECONDS], (0, 3), undead, "SIGSTOP, another takes over, SIGCONT"),
