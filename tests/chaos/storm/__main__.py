@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import logging
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -34,7 +35,12 @@ async def blow(plan: Plan, plant: str, home: Home) -> Report:
         Stage(Home.at(home.root / "storm", cache=home.cache), plant=plant) as stage,
         Storm.over(stage, plan, say) as storm,
     ):
-        return await storm.blow()
+        report = await storm.blow()
+        if report.violations:
+            kept = REPOSITORY / ".muster" / "chaos" / f"seed-{plan.seed}"
+            shutil.copytree(stage.home.logs, kept, dirs_exist_ok=True)
+            say(f"the services' and servers' logs are kept in {kept.relative_to(REPOSITORY)}")
+        return report
 
 
 def main() -> int:
