@@ -63,6 +63,9 @@ async def until_quiet(stage: Stage, wire: Wire, fleet: Fleet, say: Callable[[str
             if not unrest and ends == before:
                 return ""
             before = None if unrest else ends
+        for name in await stage.revive():
+            say(f"{name} says that it is not alive: started again")
+            fleet.ledger.counts["restarts that livez asked for"] += 1
         if unrest and time.monotonic() - said > _SAY:
             said = time.monotonic()
             say(f"waiting: {unrest}")

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import aiohttp
+
 from shared.bus.kafka import KafkaAccess
 from tests.chaos.storm import entry
 from tests.chaos.storm.clocks import Dial
@@ -166,6 +168,19 @@ class Stage(Cluster):
             password=login.password,
             heartbeat_ms=500,
         )
+
+    async def revive(self) -> list[str]:
+        """Start again what says by /livez that it must be, as Kubernetes does."""
+        ended = []
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
+            for name in self.services:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(f"{self.parts[name].internal_url}/livez") as answer:
+                        if answer.status != 200:
+                            ended.append(name)
+        for name in ended:
+            await self.restart(name)
+        return ended
 
     async def heal(self) -> None:
         """Everything up, connected and in time; raises when a service does not become ready."""
