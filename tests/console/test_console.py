@@ -115,6 +115,7 @@ def _did(action: str, actor: str = "ada", target: str = "t") -> AuditRecorded:
 async def test_the_audit_of_every_service_is_listed_newest_first(service: Trial) -> None:
     for number in range(5):
         await service.hears(_did(f"a{number}", target=f"t{number}"), service="inventory")
+        await asyncio.sleep(0.002)  # ids of one millisecond have no order
     await service.hears(_did("b", actor="bob"), service="enrollment")
     first = (await service.call("GET", "/api/v1/console/audit?limit=4")).json
     assert [row["action"] for row in first["items"]] == ["b", "a4", "a3", "a2"]

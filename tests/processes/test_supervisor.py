@@ -19,6 +19,8 @@ from shared.runtime.supervisor import bound, die_with
 from tests.processes.family import ROOT, Family, family_ports
 from tools.embedded.home import Home
 
+pytestmark = pytest.mark.timeout(300)  # starting processes is what a busy machine is slow at
+
 PARENT = """
 import asyncio, os, sys
 from shared.runtime import logs
@@ -34,7 +36,6 @@ asyncio.run(Supervisor("inventory", command, os.environ, settings, ["api"], 3).r
 CHILD = """
 import json, os, selectors, signal, socket, sys
 
-pytestmark = pytest.mark.timeout(300)  # starting processes is what a busy machine is slow at
 if os.environ.get("SICK"):
     sys.exit(3)
 over = []
