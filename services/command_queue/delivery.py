@@ -22,7 +22,7 @@ from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.settling import Told
 from services.command_queue.store import outcomes, pending
 from services.command_queue.store.outcomes import End, Settled
-from services.command_queue.store.pending import Claimed
+from services.command_queue.store.pending import Claimed, Key
 from shared.apple import plist
 from shared.bus import outbox, tracing
 from shared.db.batcher import Batcher
@@ -145,7 +145,7 @@ class Delivery:
         await _defer(tx, turns, work)
         # A device that answers something else after NotNow does not come back by itself
         # (apple.md §1.3 rule 3).
-        if forgotten := {one.channel_id for one in settled if one.deferred}:
+        if forgotten := {(one.device_id, one.channel_id) for one in settled if one.deferred}:
             wanted = await pending.want_push(tx, forgotten)
             work.events += [_deferred(one, push_wanted=True) for one in wanted]
         # The devices are locked: a queue that was found empty is empty until this commits.
@@ -167,7 +167,7 @@ class Delivery:
                 text = orjson.dumps(answer.values).decode() if answer.values else None
                 key = (turn.channel_id, answer.command_id)
                 told[key] = Told(answer.errors, answer.values, text)
-                ends.append(self._end(turn.channel_id, answer.command_id, answer, text))
+                ends.append(self._end(Key(turn.device_id, *key), answer, text))
         settled = await outcomes.settle(tx, ends, work.now, out_of=OUT)
         settled = trails.answered(settled, turns, work.began_at)
         work.events += settling.tell(settled, work.now, told=told)
@@ -182,16 +182,16 @@ class Delivery:
         await _note_unexpected(tx, [turn for turn in turns if not _is_in(turn, done)], work)
         return settled
 
-    def _end(self, channel_id: UUID, command_id: UUID, answer: Answer, text: str | None) -> End:
+    def _end(self, key: Key, answer: Answer, text: str | None) -> End:
         secrets = None
         if answer.secrets is not None:
+            row = f"{key.command_id}:{key.channel_id}"
             secrets = self._cipher.encrypt(
-                answer.secrets, table="outcome", column="secrets", row=f"{command_id}:{channel_id}"
+                answer.secrets, table="outcome", column="secrets", row=row
             )
         errors = [error.model_dump() for error in answer.errors]
         return End(
-            channel_id,
-            command_id,
+            *key,
             str(answer.state),
             answer.reason,
             orjson.dumps(errors).decode() if errors else None,
@@ -207,7 +207,7 @@ class Delivery:
         (apple.md §1.3 rule 4; on the next connection the device is asked again).
         """
         wanted = [
-            (turn.channel_id, turn.answer is None or turn.answer.idle)
+            (turn.device_id, turn.channel_id, turn.answer is None or turn.answer.idle)
             for turn in turns
             if turn.channel_id is not None and turn.spoilt is None
         ]
@@ -221,7 +221,7 @@ class Delivery:
                 return
             work.events += await settling.settle(tx, failed, work.now, out_of=OUT)
             again = {end.channel_id for end in failed}
-            wanted = [one for one in wanted if one[0] in again]
+            wanted = [one for one in wanted if one[1] in again]
 
     def _give(self, claimed: Claimed, work: _Work) -> End | None:
         """Render what was claimed; return how it ends when that cannot be done."""
@@ -229,7 +229,8 @@ class Delivery:
             document = self.render(claimed)
         except (SealError, plist.PlistError, LookupError) as error:
             why = str(error) if isinstance(error, LookupError) else "cannot be decrypted"
-            return End(claimed.channel_id, claimed.command_id, TargetState.FAILED, why)
+            key = Key(claimed.device_id, claimed.channel_id, claimed.command_id)
+            return End(*key, TargetState.FAILED, why)
         work.given[claimed.channel_id] = document
         metrics.HANDED_OUT.labels(claimed.kind).inc()
         if claimed.deliveries > 1:
@@ -272,8 +273,8 @@ async def _end_spoilt(tx: Connection, turns: Sequence[Turn], work: _Work) -> Non
         return
     doubted = await pending.in_doubt(tx, list(spoilt))
     ends = [
-        End(channel_id, command_id, TargetState.FAILED, spoilt[enrollment_id])
-        for enrollment_id, (channel_id, command_id) in doubted.items()
+        End(*key, TargetState.FAILED, spoilt[enrollment_id])
+        for enrollment_id, key in doubted.items()
     ]
     work.events += await settling.settle(tx, ends, work.now, out_of=OUT)
 
@@ -281,31 +282,29 @@ async def _end_spoilt(tx: Connection, turns: Sequence[Turn], work: _Work) -> Non
 async def _defer(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
     """Note NotNow: the commands go out again when the device comes the next time."""
     refused = [
-        (turn.channel_id, turn.answer.command_id, turn)
+        (Key(turn.device_id, turn.channel_id, turn.answer.command_id), turn)
         for turn in turns
         if turn.channel_id and turn.answer and turn.answer.status == NOT_NOW
         if turn.answer.command_id
     ]
     strangers = [turn for turn in turns if _is_nameless_not_now(turn)]
     if refused:
-        pairs = [(channel, command) for channel, command, _ in refused]
-        deferred = await pending.defer(tx, pairs)
-        work.events += [_deferred(one, push_wanted=False) for one in deferred]
-        known = {(one.channel_id, one.command_id) for one in deferred}
+        known = await pending.defer(tx, [key for key, _ in refused])
+        work.events += [_deferred(one, push_wanted=False) for one in known]
         # It was cancelled while it was out, and the device has not begun: that settles it.
         ends = [
-            End(channel, command, TargetState.CANCELLED, "the device had not begun")
-            for channel, command in pairs
-            if (channel, command) not in known
+            End(*key, TargetState.CANCELLED, "the device had not begun")
+            for key, _ in refused
+            if key not in known
         ]
         ended = await settling.settle(tx, ends, work.now, out_of=("cancel_requested",))
         work.events += ended
         known |= {
-            (event.channel_id, event.command_id)
+            Key(event.device_id, event.channel_id, event.command_id)
             for event in ended
             if isinstance(event, CommandFinished) and event.channel_id
         }
-        strangers += [turn for channel, command, turn in refused if (channel, command) not in known]
+        strangers += [turn for key, turn in refused if key not in known]
     if strangers:
         await _note_unexpected(tx, strangers, work)
 
@@ -327,12 +326,12 @@ def _deferred(key: pending.Key, *, push_wanted: bool) -> CommandDeferred:
 async def _note_unexpected(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
     """Tell apart a repeat, a late word on what is settled otherwise, and what was never asked."""
     keys = [
-        (turn.channel_id, turn.answer.command_id)
+        Key(turn.device_id, turn.channel_id, turn.answer.command_id)
         for turn in turns
         if turn.channel_id and turn.answer and turn.answer.command_id
     ]
-    settled = await outcomes.find(tx, keys) if keys else {}
-    still_open = await pending.deferred_among(tx, keys) if keys else set()
+    settled = await outcomes.find(tx, [one[1:] for one in keys]) if keys else {}
+    still_open = {one[1:] for one in await pending.deferred_among(tx, keys)} if keys else set()
     for turn in turns:
         answer = turn.answer
         if answer is None or turn.channel_id is None:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from services.command_queue import expansion, fencing
+from services.command_queue.apple import eligibility
 from services.command_queue.store import devices, fences
 from services.command_queue.store.devices import Channel, Device, Enrollment, Pin
 from shared.bus import outbox
@@ -75,6 +76,8 @@ async def _replace(tx: Connection, states: Sequence[DeviceState]) -> set[UUID]:
     for verdict, note in (("shown", fences.show), ("void", fences.take_down)):
         if noted := [one for one, found in verdicts.items() if found == verdict]:
             await note(tx, noted)
+    if closed := {told[one][0].device_id for one, found in verdicts.items() if found == "older"}:
+        await devices.look_closer(tx, closed)
     deleted = {state.device_id for state in states if state.deleted}
     gone = {
         one.enrollment_id
@@ -152,6 +155,8 @@ async def _wake(tx: Connection, opened: set[UUID]) -> list[Event]:
 
 
 def _device(state: DeviceState) -> Device:
+    current = _current(state)
+    channel = current and next((one for one in current.channels if one.kind == "device"), None)
     return Device(
         device_id=state.device_id,
         sequence=state.meta.sequence,
@@ -159,6 +164,30 @@ def _device(state: DeviceState) -> Device:
         ownership=state.ownership,
         os_version=state.os_version,
         current_enrollment=state.current_enrollment,
+        channel_id=channel.channel_id if channel else None,
+        generation=current.generation if current else None,
+        traits=eligibility.traits(_target(state, current)) if current else None,
+        outbox_shard=outbox.shard_of(str(state.device_id)),
+    )
+
+
+def _current(state: DeviceState) -> EnrollmentState | None:
+    """The current enrollment, if it takes commands."""
+    for one in state.enrollments:
+        if one.enrollment_id == state.current_enrollment and one.state == "enrolled":
+            return one
+    return None
+
+
+def _target(state: DeviceState, current: EnrollmentState) -> eligibility.Target:
+    return eligibility.Target(
+        state.platform,
+        state.os_version,
+        state.ownership,
+        current.mode,
+        current.supervised,
+        current.access_rights,
+        user_channel=False,
     )
 
 

@@ -1,15 +1,18 @@
 """From frozen target lists to open work in queues, resumable at any instant.
 
-A few hundred targets a transaction, their devices locked first and sorted: a command to 100,000
-devices holds up the poll of one of them for moments, and no other command
-(docs/decisions/0023-fan-out-in-small-bites.md).
+A few hundred targets a transaction, their devices locked and sorted: a command to 100,000 devices
+holds up the poll of one of them for moments, and no other command
+(docs/decisions/0023-fan-out-in-small-bites.md). Plain targets are placed by the database alone
+(docs/decisions/0027-plain-targets-are-placed-by-the-database.md); each of the others is looked at
+here.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,23 +21,25 @@ from uuid import UUID
 from services.command_queue import metrics, settling
 from services.command_queue.apple import eligibility
 from services.command_queue.settling import Origin
-from services.command_queue.store import devices, fences, pending, targets
+from services.command_queue.store import devices, fences, pending, placing, targets
 from services.command_queue.store.devices import Place
 from services.command_queue.store.outcomes import Filing
+from services.command_queue.store.placing import Chunk
 from services.command_queue.store.targets import Asked, Wanted
-from shared.bus import outbox
-from shared.bus.alike import emit_alike
+from shared.bus import alike, outbox, waking
 from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool, transaction
-from shared.events import Event, uuid7
+from shared.db.pool import Connection, Pool, connected, transaction
+from shared.events import Event
 from shared.events.commands import CommandQueued, TargetState
 
 LIMIT: Final = targets.CHUNK
-_MANY: Final = 8
-"""Targets of one command from which on they are told of together."""
+_MOST_TRAITS: Final = 256
 _ENDED: Final = {"cancelled": TargetState.CANCELLED, "expired": TargetState.EXPIRED}
 
 _Judge = Callable[[str, eligibility.Target], str | None]
+# By request type, the traits of targets that were found eligible: facts that only a new release
+# changes. The oldest go first.
+_eligible_traits: defaultdict[str, dict[int, None]] = defaultdict(dict)
 
 
 @dataclass(slots=True)
@@ -58,14 +63,36 @@ class Bite(enum.IntEnum):
 
 async def expand(pool: Pool, now: datetime, patience: timedelta) -> Bite:
     """Expand the chunks that are next; more may wait unless it was nothing."""
-    async with transaction(pool) as tx:
-        taken = await targets.read_next(tx, LIMIT)
-        if not taken.keys:
-            return Bite.NOTHING
-        await lock_devices(tx, taken.devices)
-        wanted = await targets.take(tx, taken)
-        await _place(tx, wanted, now, now + patience)
-    return Bite.LATER if any(chunk for _, chunk in taken.keys) else Bite.FIRST
+    async with connected(pool) as connection:
+        chunks = await placing.next_chunks(connection, LIMIT)
+        for same in _by_request_type(chunks):
+            await _place_plain(connection, same, now)
+        taken = await targets.read_next(connection, LIMIT)
+    if taken.keys:
+        async with transaction(pool) as tx:
+            await lock_devices(tx, taken.devices)
+            wanted = await targets.take(tx, taken)
+            await _place(tx, wanted, now, now + patience)
+    numbers = [one.chunk for one in chunks] + [chunk for _, chunk in taken.keys]
+    if not numbers:
+        return Bite.NOTHING
+    return Bite.LATER if any(numbers) else Bite.FIRST
+
+
+def _by_request_type(chunks: Sequence[Chunk]) -> Iterable[list[Chunk]]:
+    found: dict[str, list[Chunk]] = {}
+    for one in chunks:
+        found.setdefault(one.asked.request_type, []).append(one)
+    return found.values()
+
+
+async def _place_plain(connection: Connection, chunks: Sequence[Chunk], now: datetime) -> None:
+    known = _eligible_traits[chunks[0].asked.request_type]
+    placed = await placing.place(
+        connection, [(one, _pattern(one.asked, now)) for one in chunks], known, now
+    )
+    metrics.QUEUED.inc(placed)
+    waking.wake("command_queue")
 
 
 async def resume(tx: Connection, device_ids: Collection[UUID], now: datetime) -> None:
@@ -109,24 +136,12 @@ async def _write(tx: Connection, sorted_: _Sorted, now: datetime) -> None:
     if rows:
         await pending.add(tx, rows)
         metrics.QUEUED.inc(len(rows))
-    await outbox.emit(tx, [*events, *await _tell_queued(tx, sorted_.queued)])
-
-
-async def _tell_queued(tx: Connection, queued: Sequence[tuple[Wanted, pending.New]]) -> list[Event]:
-    """Tell of commands with many targets at once; return the events of the others."""
-    of_commands: dict[UUID, list[tuple[Wanted, pending.New]]] = {}
-    for one, row in queued:
-        if row.state == "queued":
-            of_commands.setdefault(row.command_id, []).append((one, row))
-    events: list[Event] = []
-    for same in of_commands.values():
-        if len(same) < _MANY:
-            events += [_queued(one.asked, row) for one, row in same]
-            continue
-        [(one, row), *_] = same
-        pattern = _queued(one.asked, row._replace(device_id=uuid7(), channel_id=uuid7()))
-        await emit_alike(tx, pattern, [(row.device_id, row.channel_id) for _, row in same])
-    return events
+    events += [
+        _queued(one.asked, row.device_id, row.channel_id, row.queued_at)
+        for one, row in sorted_.queued
+        if row.state == "queued"
+    ]
+    await outbox.emit(tx, events)
 
 
 async def _sort(tx: Connection, wanted: Sequence[Wanted], now: datetime) -> _Sorted:
@@ -146,9 +161,18 @@ async def _sort(tx: Connection, wanted: Sequence[Wanted], now: datetime) -> _Sor
             found.ended.append(_filing(one, place, *end))
         elif row := _row(one, place, now):
             found.queued.append((one, row))
+            if place.traits is not None:
+                _remember(one.asked.request_type, place.traits)
         else:
             found.waiting.append(one)
     return found
+
+
+def _remember(request_type: str, traits: int) -> None:
+    known = _eligible_traits[request_type]
+    known[traits] = None
+    if len(known) > _MOST_TRAITS:
+        del known[next(iter(known))]
 
 
 def _end(
@@ -224,13 +248,19 @@ def _filing(one: Wanted, place: Place, state: TargetState, reason: str) -> Filin
     )
 
 
-def _queued(asked: Asked, row: pending.New) -> CommandQueued:
+def _pattern(asked: Asked, now: datetime) -> outbox.Row:
+    row = outbox.row_of(_queued(asked, alike.DEVICE, alike.CHANNEL, now))
+    alike.check(row.payload)
+    return row
+
+
+def _queued(asked: Asked, device_id: UUID, channel_id: UUID, queued_at: datetime) -> CommandQueued:
     event = CommandQueued(
-        device_id=row.device_id,
-        channel_id=row.channel_id,
-        command_id=row.command_id,
+        device_id=device_id,
+        channel_id=channel_id,
+        command_id=asked.command_id,
         kind=asked.kind,
-        queued_at=row.queued_at,
+        queued_at=queued_at,
     )
     origin = Origin.of(asked.command_id, asked.correlation_id, asked.traceparent, asked.created_at)
     return event.because(origin)

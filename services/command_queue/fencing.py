@@ -104,7 +104,7 @@ def _outdated(one: Open, enrollment: Stored | None, channels: Collection[UUID]) 
 
 def _end(one: Open, reason: str) -> End:
     state = TargetState.UNCONFIRMED if one.state in _OUT else TargetState.CANCELLED
-    return End(one.channel_id, one.command_id, state, reason)
+    return End(*one.key, state, reason)
 
 
 def _reason(state: str) -> str:

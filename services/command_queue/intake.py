@@ -118,7 +118,13 @@ async def _with_channels(tx: Connection, request: _Request) -> Ask:
     found = await devices.devices_of_channels(tx, request.channels)
     if len(found) < len(set(request.channels)):
         raise CommandRefused("channel_unknown", "channel_ids names a channel nobody knows.")
-    return replace(request.ask, channel_ids=found)
+    # Who names a device channel means the device, which may be named as well: one target.
+    named = [device for device, kind in found.values() if kind == "device"]
+    return replace(
+        request.ask,
+        device_ids=[*request.ask.device_ids, *named],
+        channel_ids={channel: of for channel, (of, kind) in found.items() if kind != "device"},
+    )
 
 
 def _audited(request: _Request, accepted: Accepted) -> Event:

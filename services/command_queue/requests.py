@@ -275,7 +275,7 @@ def _sorted(device_ids: Sequence[UUID]) -> list[UUID]:
     """Each device once, in order; never busy for long in one call, which nobody could interrupt."""
     known = dict.fromkeys(device_ids)
     if len(known) <= _LARGE:
-        return sorted(known)
+        return sorted(known, key=_NUMBER)
     distinct = list(known)
     runs = [
         sorted(distinct[at : at + _LARGE], key=_NUMBER) for at in range(0, len(distinct), _LARGE)

@@ -79,7 +79,7 @@ async def _ask_back(pool: Pool, cancelled: Mapping[UUID, Due]) -> int:
     if found:
         async with transaction(pool) as tx:
             await lock_devices(tx, {one.device_id for one in found})
-            await pending.request_cancel(tx, [(one.channel_id, one.command_id) for one in found])
+            await pending.request_cancel(tx, [one.key for one in found])
     return len(found)
 
 
@@ -87,11 +87,11 @@ def _ending(one: Open, due: Due) -> End:
     if one.state in _OUT:
         # Nobody knows what came of it, and intent is never shown as outcome.
         why = "handed out, and not answered in time"
-        return End(one.channel_id, one.command_id, TargetState.UNCONFIRMED, why)
+        return End(*one.key, TargetState.UNCONFIRMED, why)
     if _is_cancelled(due):
         why = due.end_reason or "cancelled"
-        return End(one.channel_id, one.command_id, TargetState.CANCELLED, why)
-    return End(one.channel_id, one.command_id, TargetState.EXPIRED, "not done in time")
+        return End(*one.key, TargetState.CANCELLED, why)
+    return End(*one.key, TargetState.EXPIRED, "not done in time")
 
 
 def _is_cancelled(due: Due) -> bool:

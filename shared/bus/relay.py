@@ -31,9 +31,10 @@ _GRACE_SECONDS = 5.0
 _HUNG_SECONDS = 300.0
 
 # The size is the stored one: it is known without unpacking the value.
-READ = """
+_BYTES = "pg_column_size(payload) * coalesce(cardinality(device_ids), 1)"
+READ = f"""
 WITH head AS (
-    SELECT *, sum(pg_column_size(payload)) OVER (ORDER BY id) AS bytes
+    SELECT *, sum({_BYTES}) OVER (ORDER BY id) AS bytes
     FROM (
         SELECT * FROM outbox
         WHERE shard = ANY($1::smallint[]) AND aggregatetype <> ALL($2::text[])
@@ -42,8 +43,8 @@ WITH head AS (
 )
 SELECT id, id + ((SELECT number FROM epoch)::bigint << 40) AS sequence, aggregatetype, aggregateid,
        type, payload::text AS payload, event_id, occurred_at, correlation_id, causation_id,
-       traceparent
-FROM head WHERE bytes - pg_column_size(payload) < $4 ORDER BY id
+       traceparent, device_ids, channel_ids
+FROM head WHERE bytes - {_BYTES} < $4 ORDER BY id
 """
 DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 OBSERVE = """

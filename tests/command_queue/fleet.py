@@ -33,6 +33,23 @@ from shared.runtime.testing import Answer, Trial
 
 CONNECT = "/mdm/apple/connect"
 
+# Devices whose row says that commands may be placed without a look, where a look would say
+# otherwise (docs/decisions/0027-plain-targets-are-placed-by-the-database.md).
+ASTRAY = """
+SELECT d.device_id FROM device AS d
+LEFT JOIN channel AS h ON h.channel_id = d.channel_id
+LEFT JOIN enrollment AS e ON e.enrollment_id = d.current_enrollment
+WHERE d.plain_after IS NOT NULL AND (
+    h.kind = 'device' AND h.device_id = d.device_id AND h.enrollment_id = e.enrollment_id
+    AND e.state = 'enrolled' AND e.generation = d.generation AND d.known
+    AND d.plain_after >= e.ordinal
+    AND NOT EXISTS (
+        SELECT FROM fence AS f WHERE f.enrollment_id = e.enrollment_id
+        AND (f.ordinal > d.plain_after OR NOT f.shown)
+    )
+) IS NOT TRUE
+"""
+
 
 @dataclass(frozen=True)
 class Identity:

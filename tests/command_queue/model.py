@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from services.command_queue.store import pending
-from tests.command_queue.fleet import Fleet, Given, Phone
+from tests.command_queue.fleet import ASTRAY, Fleet, Given, Phone
 
 KINDS = {
     "inventory.refresh": "harmless",
@@ -177,6 +177,7 @@ class Model:
     async def compare(self) -> None:
         """Every target is where the model has it, and told of once if it has ended."""
         await self.sweep()
+        assert await self.fleet.rows(ASTRAY) == []
         rows = await self.fleet.rows(
             "SELECT command_id, state FROM pending WHERE device_id = $1"
             " UNION ALL SELECT command_id, state FROM outcome WHERE device_id = $1",

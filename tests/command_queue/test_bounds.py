@@ -78,9 +78,10 @@ async def test_bodies_of_all_devices_together_are_bounded(fleet: Fleet) -> None:
     gate = fleet.trial._listening._open["devices"].gates[0]
     connect.large = asyncio.Semaphore(0)
     device = await fleet.enroll()
-    waiting = asyncio.create_task(device.send(_large(device)))
+    body = _large(device)
+    waiting = asyncio.create_task(device.send(body))
     async with asyncio.timeout(10):
-        while not gate._bodies:  # noqa: ASYNC110
+        while gate._bodies < len(body):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     gate._most_bodies = gate._bodies
     assert (await device.send(device.body("Idle"))).status == 503

@@ -15,9 +15,6 @@ from pydantic import TypeAdapter
 
 from services.command_queue import expansion
 from services.command_queue.store import targets
-from shared.bus.alike import emit_alike
-from shared.db.pool import transaction
-from shared.events import uuid7
 from shared.events.commands import CommandFinished, CommandQueued, TargetState
 from tests.command_queue.fleet import Fleet, sendable
 from tools.bench import silent
@@ -223,17 +220,3 @@ async def test_one_bad_id_in_a_long_list_is_refused(fleet: Fleet, broken: str) -
     )
     assert answer.status == 422
     assert answer.json["code"] == "body_invalid"
-
-
-async def test_a_pattern_that_does_not_name_its_device_once_is_refused(fleet: Fleet) -> None:
-    device = uuid7()
-    twice = CommandQueued(
-        device_id=device,
-        channel_id=uuid7(),
-        command_id=uuid7(),
-        kind=f"also {device}",
-        queued_at=fleet.clock.now(),
-    )
-    async with transaction(fleet.trial.context.pool) as tx:
-        with pytest.raises(ValueError, match="does not name its device once"):
-            await emit_alike(tx, twice, [(uuid7(), uuid7())])

@@ -102,7 +102,7 @@ async def test_the_poll_is_planned_by_key_also_where_tables_are_known_to_be_empt
     """Such a plan stays until the next statistics come."""
     await connection.execute("VACUUM ANALYZE")
     shape = (await _shapes(dsn))["poll: who speaks, and is there work"]
-    for index in ("pin_pkey", "enrollment_pkey", "pending_pkey", "command_pkey"):
+    for index in ("pin_pkey", "enrollment_pkey", "pending_queue", "command_pkey"):
         assert f"{index}, (" in shape, shape
     assert scans_all(shape) == ("command_freeze" in shape)
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from shared.runtime import tokens
 from shared.runtime.clock import FixedClock
 from shared.runtime.tokens import Claims, Signer, TokenRefused, Verifier
 from shared.sealed import ensure_service_keys, rotate_service_keys, token_key
@@ -184,3 +185,41 @@ def test_two_keys_count_and_a_removed_one_does_not(bench: Bench) -> None:
 def test_no_token_is_signed_for_longer_than_it_may_live(bench: Bench, minutes: int) -> None:
     with pytest.raises(ValueError, match="fifteen"):
         bench.console.access("ada", "inventory", ["*"], timedelta(minutes=minutes))
+
+
+def test_a_proven_signature_is_not_verified_again_while_its_key_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = bench.console.access("ada", "inventory", ["*"], TEN)
+    proven: list[str] = []
+    decode = jwt.decode
+
+    def noting(token: str, *args: Any, **options: Any) -> Any:
+        proven.append(token)
+        return decode(token, *args, **options)
+
+    monkeypatch.setattr(jwt, "decode", noting)
+    first = bench.verifier.access(token)
+    once = len(proven)
+    assert bench.verifier.access(token) == first
+    assert len(proven) == once
+    with pytest.raises(TokenRefused, match="not valid"):
+        bench.verifier.access(token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB"))
+    [published] = (bench.folder / "public").glob("console-*.token.pub")
+    published.unlink()
+    with pytest.raises(TokenRefused, match="not known"):
+        bench.verifier.access(token)
+
+
+def test_only_so_many_proven_tokens_are_remembered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_REMEMBERED", 3)
+    for _ in range(10):
+        bench.verifier.access(bench.console.access("ada", "inventory", ["*"], TEN))
+    assert len(bench.verifier._proven) == 3
+
+
+def test_bytes_that_are_no_text_are_refused(bench: Bench) -> None:
+    with pytest.raises(TokenRefused, match="not valid"):
+        bench.verifier.access("\udc80\udcff")

@@ -43,5 +43,6 @@ def _local_ports() -> dict[int, str]:
             continue
         for line in lines:
             fields = line.split()
-            found[int(fields[_LOCAL].rpartition(":")[2], 16)] = fields[_INODE]
+            if fields[_INODE] != "0":  # nobody's any more, but its port may be somebody's again
+                found[int(fields[_LOCAL].rpartition(":")[2], 16)] = fields[_INODE]
     return found

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from services.command_queue.apple import eligibility
+from shared.bus import outbox
 from shared.db.pool import Connection
 
 # The projection must look as if it had grown: ids are of now, and nothing lies in their order.
@@ -18,8 +20,10 @@ WITH silent AS (
     FROM generate_series(1, $1)
 ), device AS (
     INSERT INTO device (device_id, known, sequence, platform, ownership, os_version,
-                        current_enrollment)
-    SELECT device_id, true, 1, 'ios', 'corporate', '18.1', enrollment_id FROM silent
+                        current_enrollment, channel_id, generation, traits, plain_after)
+    SELECT device_id, true, 1, 'ios', 'corporate', '18.1', enrollment_id, channel_id, 1, $2,
+           nextval('ordinal')
+    FROM silent
 ), enrollment AS (
     INSERT INTO enrollment (enrollment_id, device_id, generation, state, mode, supervised,
                             access_rights, udid)
@@ -31,10 +35,29 @@ WITH silent AS (
 )
 SELECT device_id, channel_id FROM silent
 """
+SHARE_OUT = """
+UPDATE device SET outbox_shard = told.shard
+FROM unnest($1::uuid[], $2::smallint[]) AS told (device_id, shard)
+WHERE device.device_id = told.device_id
+"""
+_TRAITS = eligibility.traits(
+    eligibility.Target(
+        "ios",
+        "18.1",
+        "corporate",
+        "device",
+        supervised=True,
+        access_rights=8191,
+        user_channel=False,
+    )
+)
 
 
 async def add(connection: Connection, count: int) -> dict[UUID, UUID]:
     """Make `count` enrolled iPhones; return the channel of each by device."""
-    rows = await connection.fetch(ADD, count)
+    rows = await connection.fetch(ADD, count, _TRAITS)
+    devices = [row["device_id"] for row in rows]
+    shards = [outbox.shard_of(str(device)) for device in devices]
+    await connection.execute(SHARE_OUT, devices, shards)
     await connection.execute("ANALYZE device, enrollment, channel")
     return {UUID(int=row["device_id"].int): UUID(int=row["channel_id"].int) for row in rows}

@@ -6,6 +6,7 @@ target never speaks against it: then the device decides.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,6 +97,12 @@ RULES: Final[Mapping[str, Rule]] = {
         user_enrollment=False,
     ),
 }
+
+
+def traits(target: Target) -> int:
+    """Return a number (64 bits, signed) that stands for everything that is known of a target."""
+    digest = hashlib.blake2b(repr(target).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
 
 
 def why_not(request_type: str, target: Target) -> str | None:

@@ -14,7 +14,14 @@ CREATE TABLE device (
     platform text,
     ownership text,
     os_version text,
-    current_enrollment uuid
+    current_enrollment uuid,
+    -- Where a command for the device goes without a further look, if its ordinal is above
+    -- plain_after (null: each is looked at by itself). Traits: what decides whether it is eligible.
+    channel_id uuid,
+    generation integer,
+    traits bigint,
+    outbox_shard smallint,
+    plain_after bigint
 ) WITH (fillfactor = 80);
 
 CREATE TABLE enrollment (
@@ -174,6 +181,8 @@ CREATE TABLE target (
     command_id uuid NOT NULL,
     chunk integer NOT NULL,
     ordinal bigint NOT NULL,
+    -- False: each target is looked at by itself, because it is not a plain one (see device).
+    plain boolean NOT NULL,
     -- Of the command, so that what is next can be read from the index.
     priority smallint NOT NULL,
     size integer NOT NULL,
@@ -188,8 +197,8 @@ CREATE TABLE target (
     autovacuum_vacuum_cost_delay = 0
 );
 CREATE INDEX target_command ON target (command_id);
-CREATE INDEX target_next ON target (chunk, priority DESC, ordinal);
-ALTER TABLE target ADD PRIMARY KEY (ordinal, chunk);
+CREATE INDEX target_next ON target (plain, chunk, priority DESC, ordinal);
+ALTER TABLE target ADD PRIMARY KEY (ordinal, chunk, plain);
 
 -- Targets whose device or channel is not known yet.
 CREATE TABLE waiting (
@@ -231,11 +240,11 @@ CREATE TABLE pending (
 );
 -- Of indexes that look equally good, as all do while the table is empty, the planner takes the
 -- youngest, and a plan made then serves until the table is analysed: the key comes last.
-CREATE INDEX pending_device ON pending (device_id);
 -- Without the channel: in a table that looks empty it would be taken for a way to a channel.
 CREATE INDEX pending_command ON pending (command_id);
-CREATE INDEX pending_next ON pending (channel_id, priority DESC, seq);
-ALTER TABLE pending ADD PRIMARY KEY (channel_id, command_id);
+-- The key, a device's work, and a channel's in its order, in one: each further index costs a fifth
+-- of what adding a row does. Who has a command's id finds priority and seq with the command.
+CREATE UNIQUE INDEX pending_queue ON pending (device_id, channel_id, priority DESC, seq);
 
 -- The one outcome of each target. A target that had no channel is filed under its device's id.
 CREATE TABLE outcome (

@@ -10,33 +10,54 @@ from uuid import UUID
 from shared.db.pool import Connection
 
 # An older event than the one in the row changes nothing: the topic may be read again.
+# Where commands go: what was asked for before it came to be so is looked at by itself.
 KNOW = """
 UPDATE device SET known = true, sequence = told.sequence, platform = told.platform,
     ownership = told.ownership, os_version = told.os_version,
-    current_enrollment = told.current_enrollment
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::uuid[])
-     AS told (device_id, sequence, platform, ownership, os_version, current_enrollment)
+    current_enrollment = told.current_enrollment, channel_id = told.channel_id,
+    generation = told.generation, traits = told.traits, outbox_shard = told.outbox_shard,
+    plain_after = CASE
+        WHEN told.channel_id IS NULL THEN NULL
+        WHEN device.channel_id = told.channel_id AND device.generation = told.generation
+             AND device.plain_after IS NOT NULL THEN device.plain_after
+        ELSE nextval('ordinal')
+    END
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[],
+            $8::int[], $9::bigint[], $10::smallint[])
+     AS told (device_id, sequence, platform, ownership, os_version, current_enrollment, channel_id,
+              generation, traits, outbox_shard)
 WHERE device.device_id = told.device_id AND device.sequence < told.sequence
 RETURNING device.device_id
 """
 FORGET = """
-UPDATE device SET known = false, sequence = told.sequence, current_enrollment = NULL
+UPDATE device SET known = false, sequence = told.sequence, current_enrollment = NULL,
+    plain_after = NULL
 FROM unnest($1::uuid[], $2::bigint[]) AS told (device_id, sequence)
 WHERE device.device_id = told.device_id AND device.sequence < told.sequence
 RETURNING device.device_id
 """
+LOOK_CLOSER = "UPDATE device SET plain_after = NULL WHERE device_id = ANY($1::uuid[])"
 
 ENROLLMENTS = """
 SELECT enrollment_id, device_id, generation, state FROM enrollment
 WHERE device_id = ANY($1::uuid[])
 """
 DROP_ENROLLMENTS = "DELETE FROM enrollment WHERE enrollment_id = ANY($1::uuid[])"
+# A new enrollment is heard of when its device's row begins to lead to it, and no later: a command
+# that is placed without a look is never older than its enrollment.
 KEEP_ENROLLMENTS = """
 INSERT INTO enrollment (
-    enrollment_id, device_id, generation, state, mode, supervised, access_rights, udid
+    enrollment_id, device_id, generation, state, mode, supervised, access_rights, udid, ordinal
 )
-SELECT * FROM unnest(
+SELECT told.*, coalesce(
+    (SELECT d.plain_after FROM device AS d
+     WHERE d.device_id = told.device_id AND d.current_enrollment = told.enrollment_id),
+    nextval('ordinal')
+)
+FROM unnest(
     $1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::bool[], $7::int[], $8::text[]
+) AS told (
+    enrollment_id, device_id, generation, state, mode, supervised, access_rights, udid
 )
 ON CONFLICT (enrollment_id) DO UPDATE SET
     device_id = excluded.device_id, generation = excluded.generation, state = excluded.state,
@@ -74,7 +95,8 @@ ON CONFLICT (sha256) DO UPDATE
 PLACES = """
 SELECT d.known, d.platform, d.ownership, d.os_version, e.enrollment_id, e.generation,
        e.state, e.mode, e.supervised, e.access_rights, h.channel_id,
-       h.kind = 'user' AS user_channel, coalesce(b.came_back, false) AS came_back
+       h.kind = 'user' AS user_channel, coalesce(b.came_back, false) AS came_back,
+       CASE WHEN h.channel_id = d.channel_id THEN d.traits END AS traits
 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[])
      WITH ORDINALITY AS asked (device_id, channel_id, ordinal, place)
 CROSS JOIN LATERAL (
@@ -105,8 +127,10 @@ ORDER BY asked.place
 
 WAKE = """
 SELECT DISTINCT ON (p.channel_id) p.channel_id, p.command_id, p.device_id, p.queued_at, c.kind
-FROM pending AS p JOIN command AS c ON c.command_id = p.command_id
-WHERE p.channel_id = ANY($1::uuid[]) AND p.state IN ('queued', 'deferred') AND c.state = 'active'
+FROM channel AS h
+JOIN pending AS p ON p.device_id = h.device_id AND p.channel_id = h.channel_id
+JOIN command AS c ON c.command_id = p.command_id
+WHERE h.channel_id = ANY($1::uuid[]) AND p.state IN ('queued', 'deferred') AND c.state = 'active'
 ORDER BY p.channel_id, p.priority DESC, p.seq
 """
 CLOSED = """
@@ -124,7 +148,7 @@ WHERE d.known AND e.state = 'enrolled' ORDER BY d.device_id
 
 CHANNELS = "SELECT channel_id FROM channel WHERE device_id = ANY($1::uuid[])"
 DEVICES_OF_CHANNELS = """
-SELECT channel_id, device_id FROM channel WHERE channel_id = ANY($1::uuid[])
+SELECT channel_id, device_id, kind FROM channel WHERE channel_id = ANY($1::uuid[])
 """
 
 PUBLISH = """
@@ -144,6 +168,11 @@ class Device:
     ownership: str
     os_version: str | None
     current_enrollment: UUID | None
+    channel_id: UUID | None
+    """The device channel, with the generation, while the current enrollment takes commands."""
+    generation: int | None
+    traits: int | None
+    outbox_shard: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +232,8 @@ class Place(NamedTuple):
     user_channel: bool | None
     came_back: bool
     """The enrollment is younger than the command, which was meant for the one before it."""
+    traits: int | None
+    """What decides on eligibility, where the target is one that is placed without a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +260,11 @@ async def forget(tx: Connection, devices: Sequence[tuple[UUID, int]]) -> set[UUI
         return set()
     rows = await tx.fetch(FORGET, [one[0] for one in devices], [one[1] for one in devices])
     return {row["device_id"] for row in rows}
+
+
+async def look_closer(tx: Connection, devices: Collection[UUID]) -> None:
+    """From now on no command for these devices is placed without a look at the target."""
+    await tx.execute(LOOK_CLOSER, list(devices))
 
 
 async def enrollments(tx: Connection, devices: Collection[UUID]) -> dict[UUID, Stored]:
@@ -290,10 +326,12 @@ async def enrolled(tx: Connection) -> list[UUID]:
     return [row["device_id"] for row in await tx.fetch(ENROLLED)]
 
 
-async def devices_of_channels(tx: Connection, channels: Collection[UUID]) -> dict[UUID, UUID]:
-    """Return the device of each channel that is known."""
+async def devices_of_channels(
+    tx: Connection, channels: Collection[UUID]
+) -> dict[UUID, tuple[UUID, str]]:
+    """Return device and kind of each channel that is known."""
     rows = await tx.fetch(DEVICES_OF_CHANNELS, list(channels))
-    return {row["channel_id"]: row["device_id"] for row in rows}
+    return {row["channel_id"]: (row["device_id"], row["kind"]) for row in rows}
 
 
 async def publish(tx: Connection, told: Sequence[tuple[str, int, str]]) -> None:

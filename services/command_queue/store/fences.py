@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from services.command_queue.store import devices
 from shared.db.pool import Connection
 
 # A fence never goes back: the state of a lower generation, or the same again, changes nothing.
@@ -74,13 +75,15 @@ async def raise_up(tx: Connection, fences: Sequence[Fence], now: datetime) -> se
     rows = await tx.fetch(RAISE, *_columns(fences), now)
     news = {row["enrollment_id"] for row in rows}
     if news:
-        await tx.execute(OBEY, *_columns([one for one in fences if one.enrollment_id in news]))
+        obeyed = [one for one in fences if one.enrollment_id in news]
+        await tx.execute(OBEY, *_columns(obeyed))
+        await devices.look_closer(tx, {one.device_id for one in obeyed})
     return news
 
 
-async def of_devices(tx: Connection, devices: Sequence[UUID]) -> dict[UUID, Raised]:
+async def of_devices(tx: Connection, device_ids: Sequence[UUID]) -> dict[UUID, Raised]:
     """Return the fences of these devices' enrollments, by enrollment."""
-    rows = await tx.fetch(OF_DEVICES, devices)
+    rows = await tx.fetch(OF_DEVICES, device_ids)
     return {row["enrollment_id"]: Raised(**row) for row in rows}
 
 

@@ -15,13 +15,16 @@ from shared.db.pool import Connection
 SETTLE = """
 WITH told AS (
     SELECT * FROM unnest(
-        $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[],
-        $8::bytea[]
-    ) AS told (channel_id, command_id, state, reason, errors, answer, answer_bytes, secrets)
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
+        $8::int[], $9::bytea[]
+    ) AS told (device_id, channel_id, command_id, state, reason, errors, answer, answer_bytes,
+               secrets)
 ), gone AS (
-    DELETE FROM pending AS p USING told
-    WHERE p.channel_id = told.channel_id AND p.command_id = told.command_id
-      AND p.state = ANY($9::text[])
+    DELETE FROM pending AS p USING told CROSS JOIN LATERAL (
+        SELECT priority, ordinal FROM command WHERE command.command_id = told.command_id OFFSET 0
+    ) AS c
+    WHERE p.device_id = told.device_id AND p.channel_id = told.channel_id
+      AND p.priority = c.priority AND p.seq = c.ordinal AND p.state = ANY($10::text[])
     RETURNING p.channel_id, p.command_id, p.device_id, p.enrollment_id, p.generation,
               told.state, told.reason, told.errors, told.answer, told.answer_bytes, told.secrets,
               p.deliveries, p.deferrals, p.queued_at, p.sent_at
@@ -32,7 +35,7 @@ WITH told AS (
     )
     SELECT channel_id, command_id, device_id, enrollment_id, generation, state, reason,
            errors::jsonb, answer::jsonb, answer_bytes, secrets, deliveries, deferrals, queued_at,
-           $10
+           $11
     FROM gone
 )
 SELECT gone.channel_id, gone.command_id, gone.device_id, gone.enrollment_id, gone.generation,
@@ -45,7 +48,8 @@ FROM gone CROSS JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT true AS busy, bool_or(p.state = 'deferred' AND NOT p.push_wanted) AS deferred
     FROM pending AS p
-    WHERE p.channel_id = gone.channel_id AND p.state IN ('queued', 'sent', 'deferred')
+    WHERE p.device_id = gone.device_id AND p.channel_id = gone.channel_id
+      AND p.state IN ('queued', 'sent', 'deferred')
       -- What this statement deletes is still seen by it.
       AND NOT EXISTS (
           SELECT FROM gone AS other
@@ -80,7 +84,8 @@ FROM filed CROSS JOIN LATERAL (
 ) AS c LEFT JOIN LATERAL (
     -- Work of other commands: nobody may take the channel for idle.
     SELECT true AS busy FROM pending AS p
-    WHERE p.channel_id = filed.channel_id AND p.state IN ('queued', 'sent', 'deferred') LIMIT 1
+    WHERE p.device_id = filed.device_id AND p.channel_id = filed.channel_id
+      AND p.state IN ('queued', 'sent', 'deferred') LIMIT 1
 ) AS rest ON true
 """
 
@@ -105,6 +110,7 @@ PROFILE_IS_OURS = "SELECT EXISTS (SELECT FROM installed_profile WHERE identifier
 class End:
     """How a target ends. `errors` and `answer` are JSON text, `secrets` is encrypted."""
 
+    device_id: UUID
     channel_id: UUID
     command_id: UUID
     state: str

@@ -31,11 +31,12 @@ STOP_CLAIMS = "SELECT pg_advisory_xact_lock(hashtext('muster_claims'))"
 
 CLAIM = f"""
 WITH asked AS (
-    SELECT * FROM unnest($1::uuid[], $3::bool[]) AS asked (channel_id, deferred_too)
+    SELECT * FROM unnest($1::uuid[], $3::uuid[], $4::bool[])
+                  AS asked (device_id, channel_id, deferred_too)
 ), next AS MATERIALIZED (
-    SELECT first.channel_id, first.command_id, first.unlock_token
+    SELECT first.*
     FROM asked CROSS JOIN LATERAL (
-        SELECT p.channel_id, p.command_id, h.unlock_token
+        SELECT p.device_id, p.channel_id, p.priority, p.seq, p.command_id, h.unlock_token
         FROM pending AS p
         CROSS JOIN LATERAL (
             SELECT * FROM command WHERE command.command_id = p.command_id OFFSET 0
@@ -44,7 +45,7 @@ WITH asked AS (
             SELECT * FROM enrollment WHERE enrollment.enrollment_id = p.enrollment_id OFFSET 0
         ) AS e
         JOIN channel AS h ON h.channel_id = p.channel_id
-        WHERE p.channel_id = asked.channel_id
+        WHERE p.device_id = asked.device_id AND p.channel_id = asked.channel_id
           AND (p.state IN ('queued', 'sent') OR p.state = 'deferred' AND asked.deferred_too)
           AND {SERVABLE}
         ORDER BY p.priority DESC, p.seq LIMIT 1
@@ -53,40 +54,52 @@ WITH asked AS (
 UPDATE pending AS p
 SET state = 'sent', deliveries = p.deliveries + 1, sent_at = $2
 FROM next JOIN command AS c ON c.command_id = next.command_id
-WHERE p.channel_id = next.channel_id AND p.command_id = next.command_id
-  AND p.state IN ('queued', 'sent', 'deferred')
+WHERE p.device_id = next.device_id AND p.channel_id = next.channel_id
+  AND p.priority = next.priority AND p.seq = next.seq AND p.state IN ('queued', 'sent', 'deferred')
 RETURNING p.channel_id, p.command_id, p.device_id, p.deliveries, c.kind, c.request_type,
           c.command_class, c.secret, coalesce(p.body, c.body) AS body, next.unlock_token,
           c.traceparent
 """
 
+# Targets named by their command: it knows where in the queue that is.
+_NAMED: Final = """
+unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS named (device_id, channel_id, command_id)
+CROSS JOIN LATERAL (
+    SELECT priority, ordinal FROM command WHERE command.command_id = named.command_id OFFSET 0
+) AS c
+"""
+_IS_NAMED: Final = """
+p.device_id = named.device_id AND p.channel_id = named.channel_id AND p.priority = c.priority
+AND p.seq = c.ordinal
+"""
+
 # The same NotNow twice (a retry, a replay) changes nothing: the row is deferred already.
-DEFER = """
+DEFER = f"""
 UPDATE pending AS p SET state = 'deferred', deferrals = p.deferrals + 1, push_wanted = false
-FROM unnest($1::uuid[], $2::uuid[]) AS refused (channel_id, command_id)
-WHERE p.channel_id = refused.channel_id AND p.command_id = refused.command_id
-  AND p.state = 'sent'
-RETURNING p.channel_id, p.command_id, p.device_id
+FROM {_NAMED}
+WHERE {_IS_NAMED} AND p.state = 'sent'
+RETURNING p.device_id, p.channel_id, p.command_id
 """
 
 WANT_PUSH = """
-UPDATE pending SET push_wanted = true
-WHERE channel_id = ANY($1::uuid[]) AND state = 'deferred' AND NOT push_wanted
-RETURNING channel_id, command_id, device_id
+UPDATE pending AS p SET push_wanted = true
+FROM unnest($1::uuid[], $2::uuid[]) AS forgotten (device_id, channel_id)
+WHERE p.device_id = forgotten.device_id AND p.channel_id = forgotten.channel_id
+  AND p.state = 'deferred' AND NOT p.push_wanted
+RETURNING p.device_id, p.channel_id, p.command_id
 """
 
-DEFERRED_AMONG = """
-SELECT p.channel_id, p.command_id
-FROM unnest($1::uuid[], $2::uuid[]) AS asked (channel_id, command_id)
-JOIN pending AS p ON p.channel_id = asked.channel_id AND p.command_id = asked.command_id
+DEFERRED_AMONG = f"""
+SELECT p.device_id, p.channel_id, p.command_id FROM {_NAMED} JOIN pending AS p ON {_IS_NAMED}
 WHERE p.state = 'deferred'
 """
 
 IN_DOUBT = """
-SELECT asked.enrollment_id, first.channel_id, first.command_id
+SELECT asked.enrollment_id, first.*
 FROM unnest($1::uuid[]) AS asked (enrollment_id) CROSS JOIN LATERAL (
-    SELECT p.channel_id, p.command_id
-    FROM channel AS h JOIN pending AS p ON p.channel_id = h.channel_id
+    SELECT p.device_id, p.channel_id, p.command_id
+    FROM channel AS h
+    JOIN pending AS p ON p.device_id = h.device_id AND p.channel_id = h.channel_id
     WHERE h.enrollment_id = asked.enrollment_id AND p.state IN ('sent', 'cancel_requested')
     ORDER BY h.kind = 'device' DESC, p.sent_at DESC LIMIT 1
 ) AS first
@@ -114,10 +127,10 @@ OF_COMMANDS = f"""
 {_OPEN} WHERE command_id = ANY($1::uuid[]) AND state = ANY($2::text[])
 LIMIT $3
 """
-REQUEST_CANCEL = """
+REQUEST_CANCEL = f"""
 UPDATE pending AS p SET state = 'cancel_requested'
-FROM unnest($1::uuid[], $2::uuid[]) AS asked (channel_id, command_id)
-WHERE p.channel_id = asked.channel_id AND p.command_id = asked.command_id AND p.state = 'sent'
+FROM {_NAMED}
+WHERE {_IS_NAMED} AND p.state = 'sent'
 """
 
 
@@ -140,12 +153,16 @@ class New(NamedTuple):
 class Open:
     """A target that has no outcome yet."""
 
+    device_id: UUID
     channel_id: UUID
     command_id: UUID
-    device_id: UUID
     enrollment_id: UUID
     generation: int
     state: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.device_id, self.channel_id, self.command_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +182,12 @@ class Claimed:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One target of one command."""
 
+    device_id: UUID
     channel_id: UUID
     command_id: UUID
-    device_id: UUID
 
 
 async def stop_claims(tx: Connection) -> None:
@@ -180,40 +196,39 @@ async def stop_claims(tx: Connection) -> None:
 
 
 async def claim(
-    tx: Connection, wanted: Sequence[tuple[UUID, bool]], now: datetime
+    tx: Connection, wanted: Sequence[tuple[UUID, UUID, bool]], now: datetime
 ) -> dict[UUID, Claimed]:
-    """Hand out the next command of each channel, by channel; the flag lets deferred ones count.
+    """Hand out the next command of each (device, channel), by channel; the flag lets deferred ones
+    count.
 
     A command that is `sent` already is handed out again: its answer never came.
     """
-    channels, deferred_too = [one[0] for one in wanted], [one[1] for one in wanted]
-    rows = await tx.fetch(CLAIM, channels, now, deferred_too)
+    devices, channels, deferred_too = zip(*wanted, strict=True)
+    rows = await tx.fetch(CLAIM, devices, now, channels, deferred_too)
     return {row["channel_id"]: Claimed(**row) for row in rows}
 
 
-async def defer(tx: Connection, refused: Sequence[tuple[UUID, UUID]]) -> list[Key]:
-    """Note NotNow for (channel, command) pairs; return those that were out."""
-    channels, commands = [one[0] for one in refused], [one[1] for one in refused]
-    return [Key(**row) for row in await tx.fetch(DEFER, channels, commands)]
+async def defer(tx: Connection, refused: Collection[Key]) -> set[Key]:
+    """Note NotNow for these targets; return those that were out."""
+    return {Key(*row) for row in await tx.fetch(DEFER, *zip(*refused, strict=True))}
 
 
-async def want_push(tx: Connection, channels: Collection[UUID]) -> list[Key]:
-    """Note that these channels' deferred commands need a push; return those not noted before."""
-    return [Key(**row) for row in await tx.fetch(WANT_PUSH, list(channels))]
+async def want_push(tx: Connection, forgotten: Collection[tuple[UUID, UUID]]) -> list[Key]:
+    """Note that deferred commands of these (device, channel) pairs need a push; return those that
+    were not noted before.
+    """
+    return [Key(*row) for row in await tx.fetch(WANT_PUSH, *zip(*forgotten, strict=True))]
 
 
-async def deferred_among(
-    tx: Connection, targets: Sequence[tuple[UUID, UUID]]
-) -> set[tuple[UUID, UUID]]:
-    """Return which (channel, command) pairs are deferred already."""
-    rows = await tx.fetch(DEFERRED_AMONG, [one[0] for one in targets], [one[1] for one in targets])
-    return {(row["channel_id"], row["command_id"]) for row in rows}
+async def deferred_among(tx: Connection, targets: Collection[Key]) -> set[Key]:
+    """Return which of these targets are deferred already."""
+    return {Key(*row) for row in await tx.fetch(DEFERRED_AMONG, *zip(*targets, strict=True))}
 
 
-async def in_doubt(tx: Connection, enrollments: Sequence[UUID]) -> dict[UUID, tuple[UUID, UUID]]:
-    """Return the (channel, command) that each enrollment was handed and has not answered."""
+async def in_doubt(tx: Connection, enrollments: Sequence[UUID]) -> dict[UUID, Key]:
+    """Return what each enrollment was handed and has not answered."""
     rows = await tx.fetch(IN_DOUBT, enrollments)
-    return {row["enrollment_id"]: (row["channel_id"], row["command_id"]) for row in rows}
+    return {row["enrollment_id"]: Key(*row[1:]) for row in rows}
 
 
 async def add(tx: Connection, rows: Sequence[New]) -> None:
@@ -233,9 +248,9 @@ async def of_commands(
     return [Open(**row) for row in rows]
 
 
-async def request_cancel(tx: Connection, targets: Sequence[tuple[UUID, UUID]]) -> None:
-    """Mark (channel, command) pairs that are out: too late to recall, the outcome is awaited."""
-    await tx.execute(REQUEST_CANCEL, [one[0] for one in targets], [one[1] for one in targets])
+async def request_cancel(tx: Connection, targets: Collection[Key]) -> None:
+    """Mark targets that are out: too late to recall, the outcome is awaited."""
+    await tx.execute(REQUEST_CANCEL, *zip(*targets, strict=True))
 
 
 async def measure(tx: Connection) -> list[tuple[str, int, datetime]]:

@@ -19,7 +19,8 @@ SELECT asked.place, e.device_id, e.enrollment_id, e.state, e.udid,
            SELECT FROM pending AS p CROSS JOIN LATERAL (
                SELECT * FROM command WHERE command.command_id = p.command_id OFFSET 0
            ) AS c
-           WHERE p.channel_id = h.channel_id AND p.state IN ('queued', 'sent', 'deferred')
+           WHERE p.device_id = e.device_id AND p.channel_id = h.channel_id
+             AND p.state IN ('queued', 'sent', 'deferred')
              AND {SERVABLE}
        ) AS work
 FROM unnest($1::bytea[]) WITH ORDINALITY AS asked (sha256, place)

@@ -15,34 +15,42 @@ _ROWS: Final = 20
 
 ADD = """
 INSERT INTO target (
-    command_id, chunk, ordinal, priority, size, device_ids, channel_ids, bodies
+    command_id, chunk, ordinal, plain, priority, size, device_ids, channel_ids, bodies
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 # The first chunk of every command before the second of any: a command to one device does not wait
 # until 100,000 others are in their queues, and large ones take turns.
-NEXT = """
-SELECT t.ordinal, t.chunk, t.device_ids, t.channel_ids, t.bodies, c.command_id, c.kind,
-       c.request_type, c.state, c.priority, c.created_at, c.end_reason, c.correlation_id,
-       c.traceparent
+_NEXT: Final = """
 FROM (
-    SELECT ordinal, chunk, size,
+    SELECT ordinal, chunk, size, command_id,
            sum(size) OVER (ORDER BY chunk, priority DESC, ordinal ROWS UNBOUNDED PRECEDING) AS total
     FROM (
-        SELECT ordinal, chunk, size, priority FROM target
+        SELECT ordinal, chunk, size, priority, command_id FROM target WHERE plain = {plain}
         ORDER BY chunk, priority DESC, ordinal LIMIT $1
     ) AS head
 ) AS next
 CROSS JOIN LATERAL (
+    SELECT * FROM command WHERE command.command_id = next.command_id OFFSET 0
+) AS c
+"""
+_COMMAND: Final = """
+c.command_id, c.ordinal, c.kind, c.request_type, c.state, c.priority, c.created_at, c.end_reason,
+c.correlation_id, c.traceparent
+"""
+_ENOUGH: Final = "WHERE next.total <= greatest($1, next.size)"
+NEXT_PLAIN = f"SELECT next.chunk, {_COMMAND} {_NEXT.format(plain=True)} {_ENOUGH}"
+NEXT = f"""
+SELECT t.chunk, t.device_ids, t.channel_ids, t.bodies, {_COMMAND} {_NEXT.format(plain=False)}
+CROSS JOIN LATERAL (
     SELECT * FROM target
-    WHERE target.ordinal = next.ordinal AND target.chunk = next.chunk OFFSET 0
+    WHERE target.ordinal = next.ordinal AND target.chunk = next.chunk AND NOT target.plain OFFSET 0
 ) AS t
-JOIN command AS c ON c.command_id = t.command_id
-WHERE next.total <= greatest($1, next.size)
+{_ENOUGH}
 """
 DONE = """
 DELETE FROM target AS t USING unnest($1::bigint[], $2::int[]) AS done (ordinal, chunk)
-WHERE t.ordinal = done.ordinal AND t.chunk = done.chunk
+WHERE t.ordinal = done.ordinal AND t.chunk = done.chunk AND NOT t.plain
 RETURNING t.ordinal, t.chunk
 """
 
@@ -53,9 +61,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bytea[], $5::timestamptz[])
      AS told (command_id, device_id, channel_id, body, until)
 ON CONFLICT DO NOTHING
 """
-_WAITING: Final = """
-SELECT w.device_id, w.channel_id, w.body, w.until, c.command_id, c.ordinal, c.kind, c.request_type,
-       c.state, c.priority, c.created_at, c.end_reason, c.correlation_id, c.traceparent
+_WAITING: Final = f"""
+SELECT w.device_id, w.channel_id, w.body, w.until, {_COMMAND}
 FROM waiting AS w JOIN command AS c ON c.command_id = w.command_id
 """
 WAITING_FOR = f"{_WAITING} WHERE w.device_id = ANY($1::uuid[]) ORDER BY c.ordinal"
@@ -151,6 +158,7 @@ async def add(tx: Connection, lists: Sequence[Frozen]) -> None:
             of.command_id,
             one.chunk,
             of.ordinal,
+            one.channel_ids is None and one.bodies is None,
             of.priority,
             len(one.device_ids),
             one.device_ids,
@@ -166,7 +174,7 @@ async def add(tx: Connection, lists: Sequence[Frozen]) -> None:
 
 
 async def read_next(tx: Connection, limit: int) -> Taken:
-    """Read the chunks that are next, together at most `limit` targets, but at least one chunk."""
+    """Read the chunks that are not plain and next, at most `limit` targets, or one chunk."""
     wanted: dict[tuple[int, int], list[Wanted]] = {}
     for row in await tx.fetch(NEXT, limit):
         devices: list[UUID] = row["device_ids"]

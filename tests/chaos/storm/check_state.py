@@ -15,6 +15,7 @@ from tests.chaos.storm.ledger import Ledger
 from tests.chaos.storm.report import Report
 from tests.chaos.storm.stage import SETTINGS, Stage
 from tests.chaos.storm.wire import Travelled, Wire
+from tests.command_queue.fleet import ASTRAY
 
 PROJECTIONS = ("command_queue", "push_notifier", "inventory", "compliance", "configuration")
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -94,6 +95,8 @@ async def check(stage: Stage, wire: Wire, ledger: Ledger, report: Report) -> Non
     await _charges(stage, ledger)
     for row in await stage.query("inventory", BROKEN_HISTORY):
         ledger.violated(f"the history of a fact has a gap or an overlap: {dict(row)}")
+    for row in await stage.query("command_queue", ASTRAY):
+        ledger.violated(f"commands for a device would go astray: {row['device_id']}")
     for row in await stage.query("enrollment", STILL_TRUSTED):
         ledger.violated(f"a certificate outlived its enrollment: {dict(row)}")
     for service in SERVICES:

@@ -1,0 +1,116 @@
+"""Plain targets on their way into queues: whole chunks at once, without a look at each of them.
+
+The row of a device says where a command for it goes, and which commands that holds for. Nobody
+carries the targets out of the database and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from services.command_queue.store.targets import NEXT_PLAIN, Asked
+from shared.bus import alike, outbox
+from shared.db.pool import Connection
+
+# One statement and one transaction: the chunks go, their devices are locked in order, those that
+# are plain get their row and are told of, and the others come back as chunks that are not plain.
+# A row that was waited for is read again after the wait: the fence that came before us has closed
+# it. What is not in `device` at all is not plain either.
+PLACE: Final = f"""
+WITH taken AS MATERIALIZED (
+    DELETE FROM target AS t
+    USING unnest($1::bigint[], $2::int[]) WITH ORDINALITY AS next (ordinal, chunk, place)
+    WHERE t.ordinal = next.ordinal AND t.chunk = next.chunk AND t.plain
+    RETURNING t.command_id, t.priority, t.ordinal, t.chunk, t.device_ids, next.place::int
+), asked AS MATERIALIZED (
+    SELECT taken.command_id, taken.priority, taken.ordinal, taken.place, wanted.device_id
+    FROM taken CROSS JOIN LATERAL unnest(taken.device_ids) AS wanted (device_id)
+), found AS MATERIALIZED (
+    SELECT asked.*, d.channel_id, d.current_enrollment, d.generation, d.outbox_shard AS shard,
+           ($3::text[])[asked.place] AS state
+    FROM asked JOIN device AS d ON d.device_id = asked.device_id
+    WHERE ($3::text[])[asked.place] IN ('active', 'held') AND asked.ordinal > d.plain_after
+      AND d.traits = ANY($9)
+    ORDER BY d.device_id, asked.ordinal FOR NO KEY UPDATE OF d
+), placed AS (
+    INSERT INTO pending (channel_id, command_id, device_id, enrollment_id, generation, priority,
+                         seq, state, queued_at)
+    SELECT channel_id, command_id, device_id, current_enrollment, generation, priority, ordinal,
+           CASE state WHEN 'held' THEN 'held' ELSE 'queued' END, $10
+    FROM found
+), told AS (
+    SELECT place, shard, $11::text AS topic, $12::text AS type, ($4::text[])[place] AS payload,
+           ($5::uuid[])[place] AS event_id, $13::timestamptz AS occurred_at,
+           ($6::text[])[place] AS correlation_id, ($7::text[])[place] AS causation_id,
+           ($8::text[])[place] AS traceparent, device_ids, channel_ids
+    FROM (
+        SELECT place, shard, array_agg(device_id) AS device_ids,
+               array_agg(channel_id) AS channel_ids
+        FROM found WHERE state = 'active' GROUP BY place, shard
+    ) AS same
+), emitted AS ({alike.EMIT.format(source="told")}), counted AS MATERIALIZED (
+    SELECT place, count(*) AS placed FROM found GROUP BY place
+), rest AS (
+    INSERT INTO target (command_id, chunk, ordinal, plain, priority, size, device_ids)
+    SELECT taken.command_id, taken.chunk, taken.ordinal, false, taken.priority,
+           cardinality(others.device_ids), others.device_ids
+    FROM taken LEFT JOIN counted USING (place)
+    CROSS JOIN LATERAL (
+        SELECT array_agg(device_id ORDER BY device_id) AS device_ids
+        FROM unnest(taken.device_ids) AS wanted (device_id)
+        WHERE NOT EXISTS (
+            SELECT FROM found WHERE found.place = taken.place AND found.device_id = wanted.device_id
+        )
+    ) AS others
+    WHERE coalesce(counted.placed, 0) < cardinality(taken.device_ids)
+)
+SELECT coalesce(sum(placed), 0)::bigint AS placed FROM counted
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One row of a target list that is next, without its targets."""
+
+    chunk: int
+    asked: Asked
+
+
+async def next_chunks(tx: Connection, limit: int) -> list[Chunk]:
+    """Return the plain chunks that are next, together at most `limit` targets, or one chunk."""
+    return [Chunk(row["chunk"], Asked.of(row)) for row in await tx.fetch(NEXT_PLAIN, limit)]
+
+
+async def place(
+    connection: Connection,
+    chunks: Sequence[tuple[Chunk, outbox.Row]],
+    traits: Collection[int],
+    now: datetime,
+) -> int:
+    """Queue the plain targets of chunks of one request type; return how many that were.
+
+    `traits` are those that are known to be eligible; a row is the pattern of what the targets of
+    its chunk are told of. What is not plain is a chunk that is not plain thereafter. One
+    transaction.
+    """
+    said = [row for _, row in chunks]
+    placed: int = await connection.fetchval(
+        PLACE,
+        [one.asked.ordinal for one, _ in chunks],
+        [one.chunk for one, _ in chunks],
+        [one.asked.state for one, _ in chunks],
+        [row.payload for row in said],
+        [row.event_id for row in said],
+        [row.correlation_id for row in said],
+        [row.causation_id for row in said],
+        [row.traceparent for row in said],
+        list(traits),
+        now,
+        said[0].topic,
+        said[0].type,
+        datetime.now(UTC),
+    )
+    return placed
