@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import ProducerClosed
 from pydantic import BaseModel, ConfigDict, Field
+
+from shared.bus.ending import ended
 
 STOP_SECONDS = 5.0
 _MAX_BATCH = 256 * 1024
@@ -107,10 +108,30 @@ def group_of(service: str) -> str:
 
 
 async def stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    """Stop a client, but not for ever: aiokafka may hang when the broker is gone (#647, #583)."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(STOP_SECONDS):
-            await client.stop()
+    """Stop a client, but not for ever: aiokafka may hang when the broker is gone (#647, #583).
+
+    It does so in a task of its own: when a fetch waits to be tried again, aiokafka cancels it and
+    raises that CancelledError from `stop`, and the caller would take it for its own end.
+    """
+    stopping = asyncio.create_task(client.stop())
+    try:
+        await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    finally:
+        whole = stopping.done() and not stopping.cancelled() and stopping.exception() is None
+        await ended({stopping})
+        if not whole:
+            await disconnect(client)
+
+
+async def disconnect(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+    """Close the connections of a client, but do not wait for ever until they are closed.
+
+    A `stop` that was broken off has not come to them.
+    """
+    inner = client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001
+    closing = asyncio.create_task(inner.close())
+    await asyncio.wait({closing}, timeout=STOP_SECONDS)
+    await ended({closing})
 
 
 async def discard(producer: AIOKafkaProducer) -> None:

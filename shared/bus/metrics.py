@@ -63,6 +63,11 @@ CONSUMER_STOPPED = Gauge(
     "1 when too many events failed and the consumer stopped for a person to look",
     ["service"],
 )
+CONSUMER_RENEWED = Counter(
+    "muster_consumer_renewed_total",
+    "Times that a consumer stood still, for a reason that is not known, and was made anew",
+    ["service"],
+)
 OUTBOX_ROWS = Gauge("muster_outbox_rows", "Events that wait to be sent (an estimate)", ["service"])
 OUTBOX_OLDEST = Gauge(
     "muster_outbox_oldest_seconds", "Age of the oldest event that waits to be sent", ["service"]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.bus.handlers import Handlers
 from shared.bus.handling import Handling
-from shared.bus.kafka import KafkaAccess, group_of, stop
+from shared.bus.kafka import KafkaAccess, disconnect, group_of, stop
 from shared.bus.limits import FailureLimit
 from shared.db.pool import Pool
 from shared.events.registry import TOPICS, topics_read
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 256
 _POLL_MS = 1000
+_SILENCE_SECONDS = 120.0
 
 IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM device)"
 BEGIN = "INSERT INTO rebuild DEFAULT VALUES ON CONFLICT DO NOTHING"
@@ -38,7 +40,8 @@ async def rebuild(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handle
     """Read the compacted topics from the start to where they end now; return the records read.
 
     What is done for `muster rebuild SERVICE`. It may run beside the service's consumers. Broken off
-    it stays `needed` until one has come to its end.
+    it stays `needed` until one has come to its end. Raises TimeoutError when the broker brings
+    nothing more before the end.
     """
     topics = compacted_topics(handlers)
     if not topics:
@@ -46,7 +49,8 @@ async def rebuild(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handle
     await pool.execute(BEGIN)
     consumer = kafka.consumer(None, topics)
     try:
-        await consumer.start()
+        async with asyncio.timeout(_SILENCE_SECONDS):
+            await consumer.start()
         ends = await consumer.end_offsets(consumer.assignment())
         handling = Handling(
             service, group_of(service), pool, handlers, FailureLimit(), asyncio.Semaphore()
@@ -74,7 +78,7 @@ async def needed(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handler
         await admin.start()
         offsets = await admin.list_consumer_group_offsets(group_of(service))
     finally:
-        await admin.close()
+        await disconnect(admin)
     return any(place.topic in topics and at.offset > 0 for place, at in offsets.items())
 
 
@@ -88,6 +92,8 @@ async def _read(
         for records in batches.values():
             await handling.handle(records)
             read += len(records)
+        if time.monotonic() - handling.moved_at > _SILENCE_SECONDS:
+            raise TimeoutError("the broker brings nothing more")
         # Compaction leaves gaps: what counts is where the reader stands, not what it was given.
         for place in list(behind):
             if await consumer.position(place) >= ends[place]:

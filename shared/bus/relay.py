@@ -159,8 +159,6 @@ class Relay:
         self, connection: asyncpg.Connection[Record], work: asyncio.Task[None]
     ) -> None:
         await ended({work})
-        if work.done() and not work.cancelled():
-            work.exception()
         self._shards = None
         metrics.RELAY_SHARDS.labels(self._service).set(0)
         try:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from shared.bus import lag, metrics, rebuild
+from shared.bus import lag, membership, metrics, rebuild
 from shared.bus.ending import ended
 from shared.bus.handlers import Handlers
 from shared.bus.handling import Abandoned, Handling
@@ -75,7 +75,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._partitions: dict[TopicPartition, Partition] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
-        self._watch = lag.Watch(service)
+        self._watch = lag.Watch(service, kafka, self._group)
         self._failure: BaseException | None = None
         self._given_up = False
 
@@ -84,8 +84,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return not self._given_up
 
     def healthy(self) -> bool:
-        """False when records wait and nothing moves, for a reason that is not known."""
-        return not self._watch.stalled
+        """False when nothing moves though the broker answers, for a reason that is not known."""
+        return self._given_up or not self._watch.stalled
 
     async def run(self) -> None:
         """Consume until cancelled; what is in hand is finished, and committed, before it ends."""
@@ -96,6 +96,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._session()
             except TooManyFailuresError as error:
                 await self._give_up(error)
+            except lag.Stalled:
+                metrics.CONSUMER_RENEWED.labels(self._service).inc()
+                self._say("The consumer stands still, nobody knows why: it is made anew")
             except Exception as error:
                 if not isinstance(error, KafkaError) and not is_transient(error):
                     raise
@@ -128,21 +131,31 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await rebuild.rebuild(self._service, self._kafka, self._pool, self._handlers)
         self._failure = None
         self._consumer = consumer = self._kafka.consumer(self._group)
-        side_work = asyncio.create_task(self._side_work())
+        parts = {
+            asyncio.create_task(self._take_part(consumer)),
+            asyncio.create_task(self._side_work()),
+            asyncio.create_task(self._watch.guard(consumer)),
+        }
         try:
-            consumer.subscribe(self._topics, listener=self)
-            await consumer.start()
-            while True:
-                await asyncio.sleep(_TICK_SECONDS)
-                self._look_for_failures([side_work])
-                if self._failure is not None:
-                    raise self._failure
-                await self._commit()
-                await self._watch.look(consumer, self._partitions.values())
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            raise _why(done.pop())
         finally:
-            await ended({side_work})
+            await ended(parts)
             await self._let_go()
             await stop(consumer)
+
+    async def _take_part(self, consumer: AIOKafkaConsumer) -> None:
+        """Be a member until something fails."""
+        consumer.subscribe(self._topics, listener=self)
+        await consumer.start()
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._look_for_failures()
+            if self._failure is not None:
+                raise self._failure
+            membership.check(consumer)
+            await self._commit()
+            await self._watch.look(consumer, self._partitions.values())
 
     async def _consume(self, partition: Partition) -> None:
         """One partition's loop; cancelled while idle, abandoned while it waits."""
@@ -214,9 +227,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._say("The database is away", error)
             await asyncio.sleep(_SIDE_WORK_SECONDS)
 
-    def _look_for_failures(self, others: Iterable[asyncio.Task[None]] = ()) -> None:
-        """Remember what ended a task that should have gone on."""
-        for task in (*(p.task for p in self._partitions.values()), *others):
+    def _look_for_failures(self) -> None:
+        """Remember what ended a partition that should have gone on."""
+        for task in (p.task for p in self._partitions.values()):
             if task.done() and not task.cancelled():
                 self._failure = task.exception() or self._failure
 
@@ -232,3 +245,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def _say(self, message: str, error: BaseException | None = None) -> None:
         about = {} if error is None else {"error": describe(error)}
         log.warning(message, extra={"service": self._service, **about})
+
+
+def _why(ended_: asyncio.Task[None]) -> BaseException:
+    """Why a task that should have gone on has ended."""
+    return lag.Stalled() if ended_.cancelled() else ended_.exception() or lag.Stalled()

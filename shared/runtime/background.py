@@ -12,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 
 from shared.bus.context import correlation_id
-from shared.bus.ending import ended
+from shared.bus.ending import ended, is_wanted
 from shared.runtime import metrics
 from shared.runtime.jobs import Job, Wake
 from shared.runtime.logs import SERVICE
@@ -92,7 +92,9 @@ class JobRunner:
             try:
                 if await self._turn(job):
                     continue
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if is_wanted(error):
+                    raise
                 pause = min(job.every, _RETRY_SECONDS)
                 log.exception("A job failed; it goes on", extra={"job": job.name})
             finally:
@@ -117,14 +119,16 @@ class JobRunner:
 
 
 async def keep_running(service: str, what: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Start `run` again, with growing pauses, whenever it ends by an error."""
+    """Start `run` again, with growing pauses, whenever it ends, as long as nobody cancels us."""
     SERVICE.set(service)
     pause = 1.0
     while True:
         started = time.monotonic()
         try:
             await run()
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_wanted(error):
+                raise
             log.exception("It stopped and is started again", extra={"part": what})
         if time.monotonic() - started > _RETRY_SECONDS:
             pause = 1.0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -159,3 +160,17 @@ async def test_events_beside_the_projection_are_not_read_again(
     await publisher.send(seen)
     await rebuild(SERVICE, kafka, pool, HANDLERS)
     assert await pool.fetchval("SELECT count(*) FROM effect") == 0
+
+
+async def test_a_broker_that_falls_silent_is_not_waited_for_for_ever(
+    pool: Pool, kafka: KafkaAccess, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: Any, **__: Any) -> dict[Any, Any]:
+        return {}
+
+    await publisher.send(state(uuid7(), "never read", 1), topic=STATES)
+    monkeypatch.setattr(rebuilding, "_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr("aiokafka.AIOKafkaConsumer.getmany", nothing)
+    with pytest.raises(TimeoutError):
+        await rebuild(SERVICE, kafka, pool, HANDLERS)
+    assert await needed(SERVICE, kafka, pool, HANDLERS)

@@ -136,13 +136,17 @@ async def test_each_turn_has_a_correlation_of_its_own(start: Start) -> None:
     assert None not in seen
 
 
-async def test_what_ends_by_an_error_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("again"), asyncio.CancelledError()])
+async def test_what_ends_by_an_error_begins_again(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Also by a CancelledError that is not ours: libraries let theirs out."""
     starts: list[str] = []
     sleep = asyncio.sleep
 
     async def run() -> None:
         starts.append(SERVICE.get())
-        raise RuntimeError("again")
+        raise error
 
     monkeypatch.setattr("asyncio.sleep", lambda _seconds: sleep(0))
     task = asyncio.create_task(keep_running("configuration", "part", run))
@@ -150,4 +154,6 @@ async def test_what_ends_by_an_error_begins_again(monkeypatch: pytest.MonkeyPatc
         while len(starts) < 3:
             await sleep(0)
     task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert starts[0] == "configuration"
