@@ -24,6 +24,7 @@ from services.enrollment.leaving import Departures
 from services.enrollment.opening import Sealer
 from services.enrollment.quarantine import Quarantine
 from services.enrollment.refusals import Refusals
+from services.enrollment.retelling import Retelling
 from services.enrollment.revocations import Revocations
 from services.enrollment.settings import EnrollmentSettings
 from shared.bus.ending import ended
@@ -63,6 +64,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 departures,
                 revocations,
                 Housekeeping(pool, settings, clock),
+                Retelling(pool, settings),
                 departed,
             ),
         )

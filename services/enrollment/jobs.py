@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.enrollment.housekeeping import Housekeeping
 from services.enrollment.leaving import Departures
+from services.enrollment.retelling import Retelling
 from services.enrollment.revocations import Revocations
 from services.enrollment.settings import EnrollmentSettings
 from shared.runtime.jobs import Job, Wake
@@ -16,10 +17,12 @@ def jobs(
     departures: Departures,
     revocations: Revocations,
     housekeeping: Housekeeping,
+    retelling: Retelling,
     departed: Wake,
 ) -> list[Job]:
     return [
         Job("fences", settings.fence_every, departures.confirm_due, wake=departed),
         Job("crl", settings.crl_check, revocations.sign_due),
         Job("forget", _HOUR, housekeeping.forget),
+        Job("retell", settings.retell_every, retelling.tell_next),
     ]

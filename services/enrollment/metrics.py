@@ -40,6 +40,10 @@ FENCE_CALLS = Counter(
 FENCES_WAITING = Gauge(
     "muster_enrollment_fences_waiting", "Ended enrollments command_queue has not been told of yet."
 )
+STATES_RETOLD = Counter(
+    "muster_enrollment_states_retold_total",
+    "States of devices told anew in the slow round that keeps the compacted topic right.",
+)
 AUTHORITY_EXPIRES_SECONDS = Gauge(
     "muster_enrollment_authority_expires_seconds",
     "Until the certificate that signs in this role expires.",

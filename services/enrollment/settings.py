@@ -47,3 +47,7 @@ class EnrollmentSettings(Settings):
     fence_every: float = Field(default=5.0, gt=0)
     forget_after_days: int = Field(default=30, ge=1)
     """Sessions that were never used, and credentials that are over, are kept so long."""
+
+    retell_every: float = Field(default=60.0, gt=0)
+    retell_days: int = Field(default=7, ge=1, le=90)
+    """In about so many days the state of every device is told anew (decision 31)."""
