@@ -20,6 +20,7 @@ from services.enrollment.store import pins, states
 from services.enrollment.store.channels import Channel
 from services.enrollment.store.pins import Hardware, Named, Pin, Standing
 from shared.bus import outbox
+from shared.bus.context import NOWHERE, Trail, trail
 from shared.db.batcher import Batcher, Overloaded
 from shared.db.pool import Connection, Pool
 from shared.runtime.clock import Clock
@@ -48,7 +49,7 @@ class Arrivals:
         """
         known = pin.enrollment
         holds = frozenset((known.device_id,)) if known else frozenset[UUID]()
-        attempt = Attempt(pin.sha256, claim, holds=holds)
+        attempt = Attempt(pin.sha256, claim, trail(), holds=holds)
         for _ in range(_TRIES):
             try:
                 await self._batcher.put(attempt)
@@ -62,6 +63,7 @@ class Arrivals:
 
     async def open(self, update: Update) -> None:
         """Return once the channel's tokens are stored; raises Refused."""
+        update = replace(update, trail=trail())
         for _ in range(_TRIES):
             try:
                 await self._batcher.put(update)
@@ -168,4 +170,6 @@ async def _write(tx: Connection, accepted: Sequence[Accepted], now: datetime) ->
     after = await states.read(tx, [one.device_id for one in accepted])
     if completed:
         events += completed.events({state.device_id: state for state in after})
-    await outbox.emit(tx, [*events, *after])
+    trails: dict[UUID | None, Trail] = {one.device_id: one.trail for one in accepted}
+    told = [*events, *after]
+    await outbox.emit(tx, [event.along(*trails.get(event.device, NOWHERE)) for event in told])

@@ -16,6 +16,7 @@ from services.enrollment.store import channels, devices, enrollments, pins
 from services.enrollment.store.enrollments import Begun, Pinned
 from services.enrollment.store.fences import Fence
 from services.enrollment.store.pins import Hardware, Pin, Standing
+from shared.bus.context import Trail
 from shared.db.pool import Connection
 from shared.events.base import Event
 from shared.events.devices import CertificateIssued, DeviceQuarantined
@@ -30,6 +31,7 @@ class Attempt:
 
     certificate: bytes
     claim: Claim
+    trail: Trail
     fence: Fence | None = None
     holds: frozenset[UUID] = frozenset()
 
@@ -47,6 +49,10 @@ class Accepted:
     @property
     def device_id(self) -> UUID:
         return self.decision.device_id
+
+    @property
+    def trail(self) -> Trail:
+        return self.attempt.trail
 
 
 async def hardware(
@@ -85,7 +91,12 @@ async def write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> 
     Returns what there is to tell beside the devices' states.
     """
     superseded = [
-        Leaving(one.decision.supersedes.enrollment_id, "superseded", fenced=True)
+        Leaving(
+            one.decision.supersedes.enrollment_id,
+            "superseded",
+            fenced=True,
+            trail=one.attempt.trail,
+        )
         for one in accepted
         if one.decision.supersedes
     ]

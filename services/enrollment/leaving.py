@@ -19,6 +19,7 @@ from services.enrollment.store import certificates, enrollments, fences, states
 from services.enrollment.store.certificates import Revoked
 from services.enrollment.store.fences import Fence
 from shared.bus import outbox
+from shared.bus.context import NOWHERE, Trail
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import Event
@@ -43,6 +44,7 @@ class Leaving:
     reason: Reason
     actor: str | None = None
     fenced: bool = False
+    trail: Trail = NOWHERE
 
 
 async def end(tx: Connection, leaving: Sequence[Leaving], now: datetime) -> list[UUID]:
@@ -69,11 +71,14 @@ async def end(tx: Connection, leaving: Sequence[Leaving], now: datetime) -> list
             generation=one.generation,
             reason=by_id[one.enrollment_id].reason,
             actor=by_id[one.enrollment_id].actor,
-        )
+        ).along(*by_id[one.enrollment_id].trail)
         for one in ended
     ]
-    actors = {one.device_id: by_id[one.enrollment_id].actor for one in ended}
-    events += [revocation_of(one, actors.get(one.device_id)) for one in revoked]
+    why = {one.device_id: by_id[one.enrollment_id] for one in ended}
+    for one in revoked:
+        cause = why.get(one.device_id)
+        event = revocation_of(one, cause.actor if cause else None)
+        events.append(event.along(*cause.trail) if cause else event)
     await outbox.emit(tx, events)
     return [one.device_id for one in ended]
 

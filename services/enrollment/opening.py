@@ -17,6 +17,7 @@ from services.enrollment.quarantine import enrolled_event, enrollment_in
 from services.enrollment.store import certificates, channels, enrollments
 from services.enrollment.store.channels import Channel, Tokens
 from services.enrollment.store.pins import Enrollment, Pin, Standing
+from shared.bus.context import NOWHERE, Trail
 from shared.db.pool import Connection
 from shared.events.base import Event, uuid7
 from shared.events.device_state import DeviceState
@@ -54,6 +55,7 @@ class Update:
     push_sealed: str
     unlock_token: bytes | None
     unlock_sealed: str | None
+    trail: Trail = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class Accepted:
     @property
     def device_id(self) -> UUID:
         return self.enrollment.device_id
+
+    @property
+    def trail(self) -> Trail:
+        return self.update.trail
 
     @property
     def opens(self) -> bool:

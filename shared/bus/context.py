@@ -30,6 +30,10 @@ class Trail(NamedTuple):
     traceparent: str | None
 
 
+NOWHERE = Trail(None, None)
+"""What begins here: the outbox gives it a correlation of its own."""
+
+
 def trail() -> Trail:
     """The correlation and the trace in hand; take it before `Batcher.put`, beside the item."""
     return Trail(correlation_id.get(), current_traceparent())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.enrollment import leaving
 from services.enrollment.http.devices import CHECK_INS
@@ -15,6 +19,7 @@ from shared.db.locks import lock_devices
 from shared.db.pool import transaction
 from shared.events.device_state import DeviceState
 from shared.events.devices import CertificateIssued, DeviceEnrolled
+from shared.runtime import traces
 from shared.runtime.testing import Answer
 from tests.enrollment.conftest import Apple, House
 
@@ -86,6 +91,41 @@ async def test_beginners_and_openers_share_a_batch(house: House) -> None:
     assert (await house.query("SELECT count(*) FROM enrollment WHERE state = 'enrolled'"))[0][
         0
     ] == 2
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    traces.use(SimpleSpanProcessor(exporter))
+    yield exporter
+    traces.shut_down()
+
+
+async def test_what_a_batch_tells_goes_along_with_the_request_that_made_it(
+    house: House, spans: InMemorySpanExporter
+) -> None:
+    opener, beginner = [await newcomer(house) for _ in range(2)]
+    await house.check_in(opener, opener.authenticate())
+    await house.told()
+    spans.clear()
+    sent = [(opener, opener.token_update()), (beginner, beginner.authenticate())]
+    await together(house, sent)
+    told = await house.told()
+    requests = {
+        f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}"
+        for span in spans.get_finished_spans()
+        if span.name == "PUT /mdm/apple/checkin" and span.context
+    }
+    seen = []
+    for device in (opener, beginner):
+        device_id = await house.id_of(device)
+        metas = [event.meta for event in told.events if event.device == device_id]
+        assert len(metas) == 2
+        seen.append({(meta.correlation_id, (meta.traceparent or "")[:-3]) for meta in metas})
+    [(first, one)], [(second, other)] = seen
+    assert first != second
+    assert one != other
+    assert {one, other} <= requests
 
 
 async def test_an_authenticate_that_waited_sees_what_happened_meanwhile(house: House) -> None:
