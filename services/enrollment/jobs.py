@@ -9,6 +9,7 @@ from services.enrollment.revocations import Revocations
 from services.enrollment.settings import EnrollmentSettings
 from shared.runtime.jobs import Job, Wake
 
+_MINUTE = 60.0
 _HOUR = 3_600.0
 
 
@@ -22,6 +23,8 @@ def jobs(
 ) -> list[Job]:
     return [
         Job("fences", settings.fence_every, departures.confirm_due, wake=departed),
+        # Every process tells: the gauge of one that lost the job would stand still.
+        Job("count fences", _MINUTE, departures.measure, single=False),
         Job("crl", settings.crl_check, revocations.sign_due),
         Job("forget", _HOUR, housekeeping.forget),
         Job("retell", settings.retell_every, retelling.tell_next),

@@ -21,7 +21,7 @@ from services.enrollment.store.fences import Fence
 from shared.bus import outbox
 from shared.bus.context import NOWHERE, Trail
 from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import Event
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.devices import CertificateRevoked, DeviceUnenrolled
@@ -110,7 +110,6 @@ class Departures:
         """Carry what is due; True: there is more. What fails comes again, ever more slowly."""
         async with transaction(self._pool) as tx:
             due = await fences.claim(tx, self._clock.now(), _RETRY, _AT_ONCE)
-            metrics.FENCES_WAITING.set(await fences.waiting(tx))
         for fence in due:
             try:
                 await self.confirm(fence)
@@ -118,6 +117,11 @@ class Departures:
                 log.warning("command_queue could not be told of a fence; it will be")
                 return False
         return len(due) == _AT_ONCE
+
+    async def measure(self) -> None:
+        """Set the gauge of what waits."""
+        async with connected(self._pool) as connection:
+            metrics.FENCES_WAITING.set(await fences.waiting(connection))
 
     async def confirm(self, fence: Fence) -> None:
         """Tell one fence, then let what waited for it take effect; raises InternalCallFailed."""

@@ -30,7 +30,8 @@ def jobs(
     found = [
         # Claims skip what another process holds: every process may send.
         Job("send", 0.5, sender.run, single=False, wake=due),
-        # Every process tells: the gauge of one that lost the job would stand still.
+        # Every process tells: the gauge of one that sends nothing would stand still.
+        Job("count open circuits", 60, sender.measure, single=False),
         Job("watch certificate expiry", 300, certificates.watch_expiry, single=False),
         Job("care for push history", 6 * 3600, care_for_history),
     ]

@@ -22,7 +22,7 @@ from services.push_notifier.store.attempts import Attempt
 from services.push_notifier.store.channels import Due, Settled
 from shared.bus import outbox, tracing
 from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import Event, uuid7
 from shared.events.pushes import PushFailed, PushSent
 from shared.runtime.clock import Clock
@@ -101,6 +101,12 @@ class Sender:
         lifetime = self._settings.push_lifetime
         return await apns.wake(due.topic, token, magic, push_id=push_id, lifetime=lifetime)
 
+    async def measure(self) -> None:
+        """Set the gauge of topics that nothing is sent for."""
+        async with connected(self._pool) as connection:
+            open_ = await attempts.count_circuits(connection, self._clock.now())
+        metrics.CIRCUITS_OPEN.set(open_)
+
     async def _record(self, tx: Connection, pushed: Sequence[Pushed]) -> None:
         now = self._clock.now()
         await channels.settle(tx, [self._settled(push, now) for push in pushed], now)
@@ -113,7 +119,6 @@ class Sender:
         healthy = {p.due.topic for p in pushed if p.decision.fate is Fate.WOKEN} - topics
         if healthy:
             await attempts.close_circuits(tx, sorted(healthy))
-        metrics.CIRCUITS_OPEN.set(await attempts.count_circuits(tx, now))
         await outbox.emit(tx, [_event(push).along(None, push.traceparent) for push in pushed])
         failed = [push for push in pushed if push.decision.fate is not Fate.WOKEN]
         if failed:

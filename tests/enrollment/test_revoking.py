@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from prometheus_client import REGISTRY
 
 from shared.events.audit import AuditRecorded
 from shared.events.devices import CertificateRevoked, DeviceUnenrolled
@@ -228,3 +229,16 @@ async def test_a_malformed_ocsp_request_gets_an_ocsp_answer(house: House, path: 
 @pytest.mark.parametrize("path", ["/pki/crl/other.crl", "/pki/ca/other.cer"])
 async def test_other_authorities_are_unknown(house: House, path: str) -> None:
     assert (await house.device_get(path)).status == 404
+
+
+async def test_fences_that_wait_are_counted_by_every_process(house: House) -> None:
+    """Also by one that does not carry them: its gauge must not stand still at an old count."""
+    [job] = [one for one in house.service.parts.jobs if one.name == "count fences"]
+    assert not job.single
+    device = await house.enrolled()
+    await house.check_in(device, device.message("CheckOut", Topic="com.apple.mgmt.x"))
+    await job.run()
+    assert REGISTRY.get_sample_value("muster_enrollment_fences_waiting") == 1
+    await house.query("DELETE FROM fence")  # as if another process had carried it
+    await job.run()
+    assert REGISTRY.get_sample_value("muster_enrollment_fences_waiting") == 0

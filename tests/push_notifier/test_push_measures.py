@@ -22,6 +22,7 @@ from shared.events.commands import CommandQueued
 from shared.events.pushes import PushSent
 from shared.runtime import traces
 from tests.push_notifier.test_push_flow import TOKEN, Road, road
+from tools.embedded.apns import Rule
 
 __all__ = ["road"]
 _SECONDS = timedelta(seconds=1)
@@ -148,3 +149,16 @@ async def test_the_trace_is_forgotten_with_the_work(
     assert await road.pool.fetchval("SELECT traceparent FROM channel") is not None
     await road.finish(device, channel, empty=True)
     assert await road.pool.fetchval("SELECT traceparent FROM channel") is None
+
+
+async def test_open_circuits_are_counted_also_while_nothing_is_sent(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    road.apns.rules.append(Rule(status=403, reason="BadCertificate", times=1))
+    await road.queue(device, channel)
+    await road.sender.run()
+    await road.sender.measure()
+    assert REGISTRY.get_sample_value("muster_push_notifier_circuits_open") == 1
+    road.clock.advance(timedelta(hours=1))
+    await road.sender.measure()
+    assert REGISTRY.get_sample_value("muster_push_notifier_circuits_open") == 0

@@ -237,6 +237,14 @@ PROCESSES = (
         "10m",
     ),
     Alert(
+        "MusterLogsLost",
+        "sum by (instance) (increase(muster_logs_lost_total[15m])) > 0",
+        "ticket",
+        "processes",
+        "{{ $labels.instance }} cannot write its log: what it does leaves no trace",
+        "0m",
+    ),
+    Alert(
         "MusterPoolExhausted",
         "sum by (instance) (rate(muster_db_pool_timeouts_total[5m])) > 0",
         "page",
