@@ -30,13 +30,17 @@ _LONGEST_PAUSE = 5.0
 _GRACE_SECONDS = 5.0
 _HUNG_SECONDS = 300.0
 
-# The size is the stored one: it is known without unpacking the value.
-_BYTES = "pg_column_size(payload) * coalesce(cardinality(device_ids), 1)"
+# Bytes as they will lie in memory. The stored size is known without unpacking the value, but only
+# where it is not compressed: text of one letter shrinks to a hundredth.
+_BYTES = """
+CASE WHEN pg_column_compression(payload) IS NULL THEN pg_column_size(payload)
+     ELSE octet_length(payload::text) END * coalesce(cardinality(device_ids), 1)
+"""
 READ = f"""
 WITH head AS (
-    SELECT *, sum({_BYTES}) OVER (ORDER BY id) AS bytes
+    SELECT *, sum(size) OVER (ORDER BY id) AS bytes
     FROM (
-        SELECT * FROM outbox
+        SELECT *, {_BYTES} AS size FROM outbox
         WHERE shard = ANY($1::smallint[]) AND aggregatetype <> ALL($2::text[])
         ORDER BY id LIMIT $3
     ) AS waiting
@@ -44,7 +48,7 @@ WITH head AS (
 SELECT id, id + ((SELECT number FROM epoch)::bigint << 40) AS sequence, aggregatetype, aggregateid,
        type, payload::text AS payload, event_id, occurred_at, correlation_id, causation_id,
        traceparent, device_ids, channel_ids
-FROM head WHERE bytes - {_BYTES} < $4 ORDER BY id
+FROM head WHERE bytes - size < $4 ORDER BY id
 """
 DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 OBSERVE = """

@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from shared.runtime import long_bodies
 from shared.runtime.connections import LimitedConnection
 from shared.runtime.paging import Page, decode_cursor, encode_cursor
 from shared.runtime.problems import Problem
@@ -41,7 +42,6 @@ M = TypeVar("M", bound=BaseModel)
 BODY_SECONDS = 30.0
 _MAX_FAULTS = 20
 _LONG_BYTES = 64 * 1024
-_SLICE = 1000
 
 
 @dataclass(frozen=True)
@@ -107,22 +107,21 @@ async def parse_body(request: web.Request, model: type[M], data: bytes | None = 
 async def parse_long_body(request: web.Request, model: type[M], long: str) -> M:
     """Like `parse_body`, for a model whose list `long` may have very many entries.
 
-    They are checked in slices, so that other requests are served in between; the model's own
-    checks see an empty list.
+    They are read and checked in pieces, so that other requests are served in between; the model's
+    own checks see an empty list.
     """
     _want_json(request)
     data = await read_body(request)
-    raw = _json(data) if len(data) > _LONG_BYTES else None
-    entries = raw.get(long) if isinstance(raw, dict) else None
-    if not isinstance(raw, dict) or not isinstance(entries, list):
+    parts = long_bodies.split(data, long) if len(data) > _LONG_BYTES else None
+    if parts is None:
         return await parse_body(request, model, data)
     annotation: Any = model.model_fields[long].annotation
     adapter: TypeAdapter[list[Any]] = TypeAdapter(annotation)
     try:
-        parsed = model.model_validate(raw | {long: []})
+        parsed = model.model_validate(parts.rest)
         found: list[Any] = []
-        for at in range(0, len(entries), _SLICE):
-            found += adapter.validate_python(entries[at : at + _SLICE])
+        for piece in parts.pieces():
+            found += adapter.validate_json(piece)
             await asyncio.sleep(0)
     except ValidationError as error:
         raise _invalid(error, 422, "body_invalid", "The body is not valid.") from None
@@ -132,13 +131,6 @@ async def parse_long_body(request: web.Request, model: type[M], long: str) -> M:
 def _want_json(request: web.Request) -> None:
     if request.content_type != "application/json":
         raise Problem(415, "json_wanted", "Send the body as application/json.")
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
 
 
 async def read_body(request: web.Request, limit: int | None = None) -> bytes:

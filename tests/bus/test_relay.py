@@ -12,7 +12,7 @@ from aiokafka.errors import OutOfOrderSequenceNumber
 
 from shared.bus import apply, outbox
 from shared.bus.kafka import KafkaAccess
-from shared.bus.relay import Relay
+from shared.bus.relay import BATCH_BYTES, BATCH_ROWS, READ, Relay
 from shared.bus.sending import Sending
 from shared.db.locks import lock_devices
 from shared.db.pool import Pool, open_pool, transaction
@@ -318,6 +318,18 @@ async def test_an_event_of_many_megabytes_arrives(
     async with running(Relay(SERVICE, dsn, kafka)):
         await tap.until(lambda found: len(found) == 2)
         await empty(pool)
+
+
+async def test_a_batch_is_bounded_by_what_it_holds_in_memory(pool: Pool) -> None:
+    """Text of one letter is stored at a hundredth of its size: ten of these are no small batch."""
+    await emit(pool, *(changed(value="a" * 3_000_000) for _ in range(10)))
+    stored = await pool.fetchval("SELECT sum(pg_column_size(payload)) FROM outbox")
+    assert stored < BATCH_BYTES
+    rows = await pool.fetch(READ, list(range(16)), [], BATCH_ROWS, BATCH_BYTES)
+    assert len(rows) == 3
+    await pool.execute("DELETE FROM outbox WHERE id = $1", rows[0]["id"])
+    rows = await pool.fetch(READ, list(range(16)), [], BATCH_ROWS, 1000)
+    assert len(rows) == 1  # one that is larger than all that is allowed comes alone
 
 
 async def test_a_pool_is_not_needed(dsn: str, kafka: KafkaAccess, tap: Tap) -> None:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from services.command_queue import expansion
 from services.command_queue.store import targets
 from shared.events.commands import CommandFinished, CommandQueued, TargetState
+from shared.runtime.long_bodies import PIECE
 from tests.command_queue.fleet import Fleet, sendable
 from tools.bench import silent
 
@@ -172,10 +173,11 @@ async def test_two_processes_share_the_chunks_and_expand_none_twice(fleet: Fleet
 async def test_the_list_of_a_hundred_thousand_holds_nobody_up(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is checked a thousand at a time, and the event loop turns between any two of them."""
+    """It is read and checked in pieces, and the event loop turns between any two of them."""
     turns = 0
-    slices: list[tuple[int, int]] = []
-    check = TypeAdapter.validate_python
+    pieces: list[tuple[int, int, int]] = []
+    whole: list[int] = []
+    check, loads = TypeAdapter.validate_json, orjson.loads
 
     async def turn() -> None:
         nonlocal turns
@@ -184,10 +186,16 @@ async def test_the_list_of_a_hundred_thousand_holds_nobody_up(
             await asyncio.sleep(0)
 
     def noting(adapter: TypeAdapter[Any], value: Any, **more: Any) -> Any:
-        slices.append((len(value), turns))
-        return check(adapter, value, **more)
+        found = check(adapter, value, **more)
+        pieces.append((len(value), len(found), turns))
+        return found
 
-    monkeypatch.setattr(TypeAdapter, "validate_python", noting)
+    def weighed(data: bytes) -> Any:
+        whole.append(len(data))
+        return loads(data)
+
+    monkeypatch.setattr(TypeAdapter, "validate_json", noting)
+    monkeypatch.setattr("orjson.loads", weighed)
     body = sendable(orjson.dumps(_body([uuid4() for _ in range(100_000)])))
     headers = {
         "Authorization": f"Bearer {fleet.trial.token()}",
@@ -196,8 +204,10 @@ async def test_the_list_of_a_hundred_thousand_holds_nobody_up(
     other = asyncio.create_task(turn())
     answer = await fleet.trial.send("api", "POST", "/api/v1/commands", body, headers)
     other.cancel()
-    assert [size for size, _ in slices] == [1000] * 100
-    assert len({when for _, when in slices}) == len(slices)
+    assert sum(ids for _, ids, _ in pieces) == 100_000
+    assert max(size for size, _, _ in pieces) < PIECE + 100
+    assert len({when for _, _, when in pieces}) == len(pieces)
+    assert max(whole) < PIECE
     command = answer.json["command_id"]
     assert (await fleet.show(command))["progress"] == {"unexpanded": 100_000}
     [chunks] = await fleet.rows("SELECT count(*) AS rows, max(size) AS most FROM target")
