@@ -47,6 +47,11 @@ class Meta(Part):
     traceparent: str | None = None
 
 
+def _unsent(event: Event, _context: Any) -> None:
+    """A new event has no envelope, no cause and no trail."""
+    object.__setattr__(event, "__pydantic_private__", {"_meta": None, "_cause": None, "_trail": None})
+
+
 class Event(Part):
     """The base of every event model; the registry adds topic and owner."""
 
@@ -58,6 +63,12 @@ class Event(Part):
     _cause: Meta | None = PrivateAttr(default=None)
     # None by default: anything else would be copied for every event that is made.
     _trail: tuple[str | None, str | None] | None = PrivateAttr(default=None)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        # pydantic's own start of private attributes works out each default anew, once for every
+        # class on the way: it took longer than all fields of an event together.
+        cls.model_post_init = _unsent  # type: ignore[method-assign]
 
     @property
     def subject(self) -> str:
