@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 from services.enrollment import authenticating, fencing, opening
 from services.enrollment.authenticating import Attempt
 from services.enrollment.errors import Refused, TryAgain
-from services.enrollment.lifecycle import Claim, Decision
+from services.enrollment.lifecycle import Claim
 from services.enrollment.opening import Update
 from services.enrollment.store import pins, states
 from services.enrollment.store.channels import Channel
@@ -37,12 +38,12 @@ class Arrivals:
 
     def __init__(self, pool: Pool, internal: InternalClient, clock: Clock) -> None:
         self._internal, self._clock = internal, clock
-        self._batcher: Batcher[Arrival, Decision | None] = Batcher(
+        self._batcher: Batcher[Arrival, Accepted] = Batcher(
             "enrollment.arrivals", pool, self._flush, key=lambda one: one.udid
         )
 
-    async def begin(self, pin: Pin, claim: Claim) -> None:
-        """Return once the Authenticate is stored.
+    async def begin(self, pin: Pin, claim: Claim) -> Pin:
+        """Return what the certificate stands for once the Authenticate is stored.
 
         Raises Refused; InternalCallFailed when command_queue cannot confirm a fence: then nothing
         has happened, and the old enrollment is as it was.
@@ -52,13 +53,13 @@ class Arrivals:
         attempt = Attempt(pin.sha256, claim, trail(), holds=holds)
         for _ in range(_TRIES):
             try:
-                await self._batcher.put(attempt)
+                accepted = await self._batcher.put(attempt)
             except TryAgain as needed:
                 if needed.fence and needed.fence != attempt.fence:
                     await fencing.tell(self._internal, needed.fence)
                 attempt = replace(attempt, fence=needed.fence, holds=needed.devices)
             else:
-                return
+                return cast("authenticating.Accepted", accepted).bound
         raise Overloaded("an enrollment keeps changing while it is repeated")
 
     async def open(self, update: Update) -> None:

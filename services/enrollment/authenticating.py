@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from services.enrollment.lifecycle import Claim, Decision
 from services.enrollment.store import channels, devices, enrollments, pins
 from services.enrollment.store.enrollments import Begun, Pinned
 from services.enrollment.store.fences import Fence
-from services.enrollment.store.pins import Hardware, Pin, Standing
+from services.enrollment.store.pins import Enrollment, Hardware, Pin, Standing
 from shared.bus.context import Trail
 from shared.db.pool import Connection
 from shared.events.base import Event
@@ -53,6 +53,24 @@ class Accepted:
     @property
     def trail(self) -> Trail:
         return self.attempt.trail
+
+    @property
+    def bound(self) -> Pin:
+        """The certificate's pin as this Authenticate leaves it."""
+        begun = _begun(self)
+        enrollment = Enrollment(
+            enrollment_id=begun.enrollment_id,
+            device_id=begun.device_id,
+            generation=begun.generation,
+            state=begun.state,
+            mode=begun.mode,
+            id_kind=begun.id_kind,
+            udid=begun.udid,
+            authenticated_with=begun.authenticated_with,
+            end_reason=None,
+            access_rights=begun.access_rights,
+        )
+        return replace(self.pin, pinned=True, enrollment=enrollment)
 
 
 async def hardware(

@@ -90,9 +90,11 @@ class CheckIns:
         started, name = time.perf_counter(), "unread"
         outcome = "failed"
         try:
-            pin = await self._identities.prove(signature, body)
+            proof = await self._identities.prove(signature, body)
             message = messages.parse(plist.parse(body, limits=messages.LIMITS))
             name = type(message).__name__
+            looks_again = isinstance(message, TokenUpdate)
+            pin = proof.pin if looks_again else await self._identities.afresh(proof)
             reply = await self._dispatch(pin, message)
             outcome = "done" if reply.status == _DONE.status else "declined"
         except Refused as refused:
@@ -134,7 +136,7 @@ class CheckIns:
     async def _authenticate(self, pin: Pin, message: Authenticate) -> Reply:
         claim = claim_of(message)
         try:
-            await self._arrivals.begin(pin, claim)
+            self._identities.remember(await self._arrivals.begin(pin, claim))
         except Refused as refused:
             credential = pin.grant.credential_id if pin.grant else None
             await self._refusals.record(

@@ -47,9 +47,10 @@ class Meta(Part):
     traceparent: str | None = None
 
 
-def _unsent(event: Event, _context: Any) -> None:
+def _unsent(event: BaseModel, _context: Any) -> None:
     """A new event has no envelope, no cause and no trail."""
-    object.__setattr__(event, "__pydantic_private__", {"_meta": None, "_cause": None, "_trail": None})
+    private = {"_meta": None, "_cause": None, "_trail": None}
+    object.__setattr__(event, "__pydantic_private__", private)
 
 
 class Event(Part):

@@ -177,3 +177,30 @@ async def test_completing_an_enrollment_updates_in_place(house: House) -> None:
     )
     assert len(indexes) == 2
     assert not [one for one in indexes if "state" in one["indexdef"]]
+
+
+async def test_who_has_just_authenticated_is_not_looked_up_again(house: House) -> None:
+    """Once: the TokenUpdate that follows needs no look-up, the next one does."""
+    device = await newcomer(house)
+    looked_up = house.service.parts.values[CHECK_INS]._identities._pins._items
+    await house.check_in(device, device.authenticate())
+    before = looked_up._sum.get()
+    assert (await house.check_in(device, device.token_update())).status == 200
+    assert looked_up._sum.get() == before
+    assert (await house.check_in(device, device.token_update())).status == 200
+    assert looked_up._sum.get() == before + 1
+
+
+@pytest.mark.parametrize("said", ["TokenUpdate", "CheckOut"])
+async def test_what_is_remembered_is_not_trusted(house: House, said: str) -> None:
+    """The enrollment ends between an Authenticate and what the device says next."""
+    device = await newcomer(house)
+    await house.check_in(device, device.authenticate())
+    [row] = await house.query("SELECT enrollment_id, device_id FROM enrollment")
+    async with transaction(house.service.context.pool) as tx:
+        await lock_devices(tx, [row["device_id"]])
+        await leaving.end_and_tell(tx, [Leaving(row["enrollment_id"], "admin")], house.clock.now())
+    body = device.token_update() | {"MessageType": said}
+    answer = await house.check_in(device, body)
+    assert (answer.status, answer.body.split()[0]) == (400, b"certificate_revoked")
+    assert await house.query("SELECT FROM channel") == []
