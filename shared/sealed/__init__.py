@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shared.sealed.keys import ensure_service_keys, rotate_service_keys, token_key
 from shared.sealed.local import LocalCipher
-from shared.sealed.sealing import Keyring, PublicKey, PublicKeys, SealError, seal
+from shared.sealed.sealing import Keyring, PublicKey, PublicKeys, SealError
 
 __all__ = [
     "Keyring",
@@ -18,6 +18,5 @@ __all__ = [
     "SealError",
     "ensure_service_keys",
     "rotate_service_keys",
-    "seal",
     "token_key",
 ]

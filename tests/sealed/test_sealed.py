@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import os
 import stat
+import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hpke, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ from shared.sealed import (
     LocalCipher,
     PublicKeys,
     SealError,
+    contexts,
     ensure_service_keys,
     keys,
     rotate_service_keys,
@@ -61,8 +65,65 @@ def test_the_same_secret_looks_different_each_time(root: Path) -> None:
     assert seal(root) != seal(root)
 
 
+def test_a_lifetime_of_messages_shares_an_encapsulated_key(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no two of them a sequence number; a context that is over is followed by a new one."""
+    public, ours = PublicKeys(root / "public"), Keyring.load(root / "push_notifier")
+    blobs = []
+    for count in range(8):
+        if count == 4:
+            monkeypatch.setattr(time, "monotonic", lambda: float("inf"))
+        sealed = public.seal("push_notifier", b"%d" % count, purpose="push", device_id=DEVICE)
+        assert ours.open(sealed, purpose="push", device_id=DEVICE) == b"%d" % count
+        blobs.append(base64.b64decode(sealed))
+        if count == 4:
+            monkeypatch.undo()
+    assert [len({blob[13:45] for blob in part}) for part in (blobs[:4], blobs)] == [1, 2]
+    assert len({blob[45:57] for blob in blobs}) == 8
+
+
+def test_one_message_is_what_the_library_makes_of_it() -> None:
+    """Sequence number 0 is RFC 9180's single message, in both directions."""
+    suite = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+    key = X25519PrivateKey.generate()
+    theirs = suite.encrypt(b"theirs", key.public_key(), b"info")
+    assert contexts.opening(key, theirs[:32], b"info").open(0, theirs[32:], b"") == b"theirs"
+    sending = contexts.Sender(key.public_key(), b"info")._sending
+    ours = sending.encapsulated + sending.context.seal(0, b"ours", b"")
+    assert suite.decrypt(ours, key, b"info") == b"ours"
+
+
+def test_each_sequence_number_has_a_nonce_of_its_own() -> None:
+    key = X25519PrivateKey.generate()
+    sending = contexts.Sender(key.public_key(), b"info")._sending
+    reader = contexts.opening(key, sending.encapsulated, b"info")
+    for sequence in (1, 255, 256, 2**96 - 1):
+        sealed = sending.context.seal(sequence, b"x", b"for")
+        assert reader.open(sequence, sealed, b"for") == b"x"
+        with pytest.raises(InvalidTag):
+            reader.open(sequence ^ 1, sealed, b"for")
+
+
+def test_what_was_sealed_alone_still_opens(root: Path) -> None:
+    """Version 1: an encapsulated key of its own, the purpose in `info`."""
+    public = PublicKeys(root / "public").newest("push_notifier")
+    suite = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+    info = b"muster sealed 1\x00\x04push" + DEVICE.bytes
+    blob = b"\x01" + bytes.fromhex(public.key_id) + suite.encrypt(b"token", public.key, info)
+    sealed = base64.b64encode(blob).decode()
+    ours = Keyring.load(root / "push_notifier")
+    assert ours.open(sealed, purpose="push", device_id=DEVICE) == b"token"
+    with pytest.raises(SealError, match="does not open"):
+        ours.open(sealed, purpose="unlock", device_id=DEVICE)
+
+
 @pytest.mark.parametrize(
-    "sealed", ["", "*", "AA==", base64.b64encode(b"\x02" + b"x" * 80).decode()]
+    "sealed",
+    [
+        *("", "*", "AA==", base64.b64encode(b"\x03" + b"x" * 80).decode()),
+        *(base64.b64encode(b"\x02" + b"x" * length).decode() for length in (12, 20, 50, 80)),
+    ],
 )
 def test_junk_does_not_open(root: Path, sealed: str) -> None:
     with pytest.raises(SealError):
