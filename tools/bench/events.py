@@ -17,7 +17,8 @@ from aiokafka import AIOKafkaConsumer
 
 from shared.bus import envelope
 from shared.bus.kafka import stop
-from shared.events.compliance import VerdictChanged
+from shared.events import Event
+from shared.events.compliance import VerdictChanged, VerdictState
 from shared.events.inventory import FactsChanged
 from tools.bench import bodies, scenarios
 from tools.bench.backlog import access
@@ -37,6 +38,8 @@ _SAMPLE: Final = 25
 """One device in so many is looked up through the API until it shows the new verdict."""
 _LOOK_SECONDS = 0.02
 _PATIENCE = 60.0
+_FACT: Final = "passcode.present"
+_WATCHED: Final = {FactsChanged.TYPE, VerdictChanged.TYPE}
 
 Times = dict[str, float]
 """By device id: when it happened."""
@@ -50,7 +53,7 @@ async def latency(bench: Bench) -> AsyncIterator[JsonLine]:
     await bench.calm()
     asked_at, asked = await _ask(bench)
     await bench.calm()
-    yield _line("asked → pushed", asked_at, _pushed(muster, devices))
+    yield duration("asked → pushed", asked_at, _pushed(muster, devices))
     talks = await scenarios.talks(bench.ground, asked, bodies.without_passcode)
     async with _watching(muster) as seen:
         looks = [
@@ -66,14 +69,14 @@ async def latency(bench: Bench) -> AsyncIterator[JsonLine]:
     ids = [muster.device_ids[device.udid] for device in devices]
     # A device's last request of the round is its answer.
     answered = {ids[place]: began for place, began, _ in measured.times}
-    yield _line("answered → fact", answered, seen.get(FactsChanged.TYPE, {}))
-    yield _line("answered → verdict", answered, seen.get(VerdictChanged.TYPE, {}))
-    yield _line("answered → visible", {one: answered[one] for one in visible}, visible)
+    yield duration("answered → fact", answered, seen.get(FactsChanged.TYPE, {}))
+    yield duration("answered → verdict", answered, seen.get(VerdictChanged.TYPE, {}))
+    yield duration("answered → visible", {one: answered[one] for one in visible}, visible)
 
 
-def _line(name: str, begun: Times, ended: Times) -> dict[str, Any]:
-    """`missing`: what never came; a time before its cause would be another's."""
-    took = [ended[one] - began for one, began in begun.items() if one in ended]
+def duration(name: str, begun: Times, ended: Times) -> dict[str, Any]:
+    """`missing`: what never came, or came before its cause and so has another."""
+    took = [ended[one] - began for one, began in begun.items() if ended.get(one, 0.0) >= began]
     return {
         "scenario": f"events: {name}",
         "system": "muster",
@@ -117,7 +120,7 @@ def _pushed(muster: Muster, devices: Sequence[Device]) -> Times:
 
 @asynccontextmanager
 async def _watching(muster: Muster) -> AsyncIterator[dict[str, Times]]:
-    """When events about each device arrived at a consumer, by type: the first of each."""
+    """When a consumer had the events that the answers lead to, by type and device."""
     seen: dict[str, Times] = {}
     topics = [FactsChanged.TOPIC, VerdictChanged.TOPIC]
     consumer = access(muster.cluster.running.kafka_admin).consumer(None, topics)
@@ -136,8 +139,22 @@ async def _watching(muster: Muster) -> AsyncIterator[dict[str, Times]]:
 
 async def _watch(consumer: AIOKafkaConsumer, seen: dict[str, Times]) -> None:
     async for record in consumer:
-        kind = envelope.type_of(record.headers) or ""
-        seen.setdefault(kind, {}).setdefault(record.key.decode(), time.perf_counter())
+        now = time.perf_counter()
+        if envelope.type_of(record.headers) in _WATCHED:
+            event = envelope.decode(record.headers, record.value)
+            if tells_of_loss(event):
+                seen.setdefault(event.TYPE, {}).setdefault(event.subject, now)
+
+
+def tells_of_loss(event: Event) -> bool:
+    """Whether an event says what the answers of the round do: the passcode is gone.
+
+    Others come about the same devices meanwhile, before their answers as well: reports that
+    inventory asks for, verdicts of other policies. The first event about a device is not the one.
+    """
+    if isinstance(event, FactsChanged):
+        return any(one.name == _FACT and one.value is False for one in event.changes)
+    return isinstance(event, VerdictChanged) and event.state is VerdictState.NONCOMPLIANT
 
 
 async def _until_told(times: Mapping[str, float], devices: int) -> None:
