@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -27,11 +26,6 @@ UNREADABLE: Final = (
 def fingerprint(certificate: bytes) -> bytes:
     """Return the SHA-256 of a certificate's DER: what Muster pins."""
     return hashlib.sha256(certificate).digest()
-
-
-def is_valid_at(certificate: x509.Certificate, moment: datetime) -> bool:
-    """Whether `moment` (aware) lies within the certificate's validity, both ends included."""
-    return certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc
 
 
 def allows_client_authentication(certificate: x509.Certificate) -> bool:

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from shared.apple.certificates import Issuers, fingerprint, is_valid_at
+from shared.apple.certificates import Issuers, fingerprint
+from shared.apple.cms.verifying import Verified
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -74,10 +75,15 @@ def test_the_cache_is_bounded() -> None:
     assert len(issuers._known) == 2
 
 
-def test_validity_and_fingerprint() -> None:
+def test_the_signer_s_validity_includes_both_ends() -> None:
+    end = NOW + timedelta(days=1)
+    verified = Verified(b"", b"", None, "sha256", NOW, end)
+    assert verified.is_valid_at(NOW)
+    assert verified.is_valid_at(end)
+    assert not verified.is_valid_at(NOW - timedelta(seconds=1))
+    assert not verified.is_valid_at(end + timedelta(seconds=1))
+
+
+def test_the_fingerprint_is_of_the_whole_certificate() -> None:
     _, ca = authority("CA")
-    assert is_valid_at(ca, NOW)
-    assert is_valid_at(ca, NOW + timedelta(days=1))
-    assert not is_valid_at(ca, NOW - timedelta(seconds=1))
-    assert not is_valid_at(ca, NOW + timedelta(days=1, seconds=1))
     assert fingerprint(encoded(ca)) == hashlib.sha256(encoded(ca)).digest()

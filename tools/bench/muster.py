@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from uuid import uuid4
 
 import asyncpg
@@ -26,6 +25,7 @@ from tools.bench.system import Calls, Door, Work
 from tools.embedded.cluster import APART, Cluster, Part
 from tools.embedded.databases import DATABASE
 from tools.embedded.home import Home
+from tools.embedded.opened import Opened
 
 CHECK_IN: Final = "/mdm/apple/checkin"
 CONNECT: Final = "/mdm/apple/connect"
@@ -84,8 +84,12 @@ class BenchCluster(Cluster):
         return environ
 
 
-class Muster:
+class Muster(Opened):
     """`async with Muster(root, cache) as muster`: fresh databases, ready to be asked."""
+
+    admin: Admin
+    queue: Admin
+    """A connection as command_queue."""
 
     def __init__(
         self,
@@ -106,25 +110,18 @@ class Muster:
         self.cluster = BenchCluster(Home.at(root, cache=cache), layout, settings or {})
         self.cluster.processes = processes
         self._stack = AsyncExitStack()
-        self._admin: Admin | None = None
-        self._queue: Admin | None = None
         self.device_ids: dict[str, str] = {}
         self._commands: list[str] = []
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._stack.enter_async_context(self.cluster)
-            self._admin = await self._connected(self.cluster.running.postgres_admin, DATABASE)
-            queue = self.cluster.running.services["command_queue"]
-            self._queue = await self._connected(queue.database_url)
-        except BaseException:
-            await self._stack.aclose()
-            raise
+    async def _start(self) -> None:
+        await self._stack.enter_async_context(self.cluster)
+        self.admin = await self._connected(self.cluster.running.postgres_admin, DATABASE)
+        queue = self.cluster.running.services["command_queue"]
+        self.queue = await self._connected(queue.database_url)
         self.check_in = self._door("enrollment", CHECK_IN)
         self.connect = self._door("command_queue", CONNECT)
         https = self.cluster.parts["command_queue-https"].ports["devices"]
         self.tls = Target(_HOST, https, self.cluster.tls.authority)
-        return self
 
     async def serve_pushes(self) -> None:
         """From now on devices name the topic that Muster holds a certificate for."""
@@ -136,14 +133,6 @@ class Muster:
                     return
                 await asyncio.sleep(10 * _PAUSE)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
-
     async def _connected(self, dsn: str, database: str | None = None) -> Admin:
         connection = await asyncpg.connect(dsn, database=database)
         self._stack.push_async_callback(connection.close)
@@ -151,19 +140,6 @@ class Muster:
 
     def _door(self, service: str, path: str) -> Door:
         return Door(Target(_HOST, self.cluster.serving(service).ports["devices"]), path)
-
-    @property
-    def admin(self) -> Admin:
-        if self._admin is None:
-            raise RuntimeError("Muster does not run")
-        return self._admin
-
-    @property
-    def queue(self) -> Admin:
-        """A connection as command_queue."""
-        if self._queue is None:
-            raise RuntimeError("Muster does not run")
-        return self._queue
 
     def everything(self) -> dict[str, int]:
         found = {name: part.pid for name, part in self.cluster.parts.items()}

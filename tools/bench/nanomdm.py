@@ -16,8 +16,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -30,6 +29,7 @@ from tools.bench.meter import Admin, Ledger
 from tools.bench.system import Calls, Door, Work
 from tools.embedded.errors import EmbeddedError
 from tools.embedded.home import Home
+from tools.embedded.opened import Opened
 from tools.embedded.postgres import Postgres
 from tools.embedded.processes import Process, tail
 from tools.simulator.wire.messages import xml
@@ -80,8 +80,10 @@ def _go(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
     return done.stdout
 
 
-class NanoMdm:
+class NanoMdm(Opened):
     """`async with NanoMdm(root, cache, authority) as peer`: an empty database, ready for load."""
+
+    admin: Admin
 
     def __init__(self, root: Path, cache: Path, authority: bytes) -> None:
         self.name = "nanomdm"
@@ -90,36 +92,19 @@ class NanoMdm:
         self._authority = authority
         self._stack = AsyncExitStack()
         self._process: Process | None = None
-        self._admin: Admin | None = None
         self._key = self._home.password("nanomdm-api")
         ports = self._home.ports(["postgres", "nanomdm"])
         self._postgres = Postgres(self._home, ports["postgres"])
         self._port = ports["nanomdm"]
         self.check_in = self.connect = Door(Target(_HOST, self._port), "/mdm")
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._start()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
-
     async def _start(self) -> None:
         folder = await asyncio.to_thread(install, self._home.cache)
         await self._postgres.start()
         self._stack.push_async_callback(self._postgres.stop)
         dsn = await self._database((folder / "schema.sql").read_text("utf-8"))
-        self._admin = await asyncpg.connect(dsn)
-        self._stack.push_async_callback(self._admin.close)
+        self.admin = await asyncpg.connect(dsn)
+        self._stack.push_async_callback(self.admin.close)
         authority = self._home.run / "devices-ca.pem"
         authority.write_bytes(self._authority)
         log = self._home.logs / "nanomdm.log"
@@ -159,12 +144,6 @@ class NanoMdm:
             if gone or asyncio.get_running_loop().time() > deadline:
                 raise EmbeddedError(f"NanoMDM did not start; its last words ({log}):\n{tail(log)}")
             await asyncio.sleep(0.05)
-
-    @property
-    def admin(self) -> Admin:
-        if self._admin is None:
-            raise RuntimeError("NanoMDM does not run")
-        return self._admin
 
     def everything(self) -> dict[str, int]:
         if self._process is None or self._postgres.pid is None:

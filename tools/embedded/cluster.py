@@ -17,8 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -33,6 +32,7 @@ from tools.cli import local_tls
 from tools.embedded.apns import ApnsStandIn
 from tools.embedded.home import Home, free_row
 from tools.embedded.ingress import Ingress
+from tools.embedded.opened import Opened
 from tools.embedded.stack import Embedded, Running
 
 ALL_ROLES = ("http", "consumer", "worker")
@@ -74,7 +74,7 @@ class Part:
 
 
 @dataclass
-class Cluster:
+class Cluster(Opened):
     """`async with Cluster(home) as cluster`: servers, services and an ingress in front of them."""
 
     home: Home
@@ -88,22 +88,6 @@ class Cluster:
     apns: ApnsStandIn = field(init=False)
     running: Running = field(init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._start()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
 
     async def _start(self) -> None:
         self.embedded = Embedded(self.home)
