@@ -116,9 +116,10 @@ _FAILURES = Row(
             limit=1,
         ),
         Panel(
-            "Given up, tried again",
+            "Given up, tried again, consumers made anew",
             "ops",
             {
+                "anew {{service}}": rate("muster_consumer_renewed_total", "service", SERVICES),
                 "given up {{service}} {{reason}}": rate(
                     "muster_events_dead_lettered_total", "service, reason", SERVICES
                 ),
