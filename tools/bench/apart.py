@@ -21,6 +21,7 @@ from shared.bus.relay import Relay
 from shared.runtime import logs
 from shared.runtime.background import JobLocks, JobRunner
 from shared.runtime.boot import serving
+from shared.runtime.priority import give_way
 from shared.runtime.running import Running, kafka_of
 from shared.runtime.service import Service
 from tools.cli import services
@@ -65,7 +66,9 @@ def main() -> int:
     parser.add_argument("service")
     parser.add_argument("part", choices=PARTS)
     arguments = parser.parse_args()
-    uvloop.run(_run(services.load(arguments.service), arguments.part))
+    service = services.load(arguments.service)
+    give_way((), service.settings.load(os.environ, service.name))
+    uvloop.run(_run(service, arguments.part))
     return 0
 
 

@@ -16,13 +16,14 @@ from uuid import uuid4
 
 import asyncpg
 
+from shared.events.registry import SERVICES
 from tools.bench.apart import PARTS
 from tools.bench.bodies import TOPIC, push_magic, push_token
 from tools.bench.driver import Target, http_request
 from tools.bench.fleet import Device
 from tools.bench.meter import Admin, Ledger
 from tools.bench.system import Calls, Door, Work
-from tools.embedded.cluster import APART, Cluster, Part
+from tools.embedded.cluster import Cluster, Part
 from tools.embedded.databases import DATABASE
 from tools.embedded.home import Home
 from tools.embedded.opened import Opened
@@ -38,8 +39,9 @@ _ENOUGH = 500
 _SPLIT: Final[Mapping[str, Sequence[Sequence[str]]]] = {
     # `https` is `http` with TLS ended by the service itself, on an address of its own.
     "command_queue": [("http",), ("https",), ("consumer",), ("jobs",), ("relay",)],
-    "enrollment": [("http",), ("consumer", "worker")],
 }
+_ROLES: Final[Sequence[Sequence[str]]] = [("http",), ("consumer", "worker")]
+"""Of every other service."""
 _HOST: Final = "127.0.0.1"
 _PAUSE = 0.02
 _PATIENCE = 120.0
@@ -103,8 +105,8 @@ class Muster(Opened):
         self.name = "muster"
         self.topic = TOPIC
         layout: dict[str, Sequence[Sequence[str]]] = {
-            service: _SPLIT.get(service, roles)
-            for service, roles in APART.items()
+            service: _SPLIT.get(service, _ROLES)
+            for service in SERVICES
             if inventory or service != "inventory"
         }
         self.cluster = BenchCluster(Home.at(root, cache=cache), layout, settings or {})

@@ -51,12 +51,12 @@ async def consumers(bench: Bench) -> AsyncIterator[JsonLine]:
 
 
 async def _caught_up(
-    bench: Bench, name: str, pile_up: Callable[[Bench], Awaitable[None]]
+    bench: Bench, service: str, pile_up: Callable[[Bench], Awaitable[None]]
 ) -> JsonLine:
-    muster = bench.muster
+    muster, name = bench.muster, f"{service}-consumer-worker"
     cluster = muster.cluster
     await bench.calm()
-    async with Backlog(cluster.running.kafka_admin, name) as backlog:
+    async with Backlog(cluster.running.kafka_admin, service) as backlog:
         await backlog.until_empty(_PATIENCE)
         await cluster.kill(name, signal.SIGTERM)
         await pile_up(bench)
@@ -68,7 +68,7 @@ async def _caught_up(
             began, waiting = time.perf_counter(), await backlog.waiting()
             await backlog.until_empty(_PATIENCE)
             seconds = time.perf_counter() - began
-    line = _line(f"consumer {name}", "events consumed", waiting, seconds, spent, name)
+    line = _line(f"consumer {service}", "events consumed", waiting, seconds, spent, name)
     await bench.calm()
     return line
 

@@ -16,6 +16,7 @@ from shared.events.registry import SERVICES
 from shared.runtime import logs
 from shared.runtime.boot import run_service
 from shared.runtime.listening import ListenerTaken
+from shared.runtime.priority import give_way
 from shared.runtime.service import ROLES, Role, Service
 from shared.runtime.settings import ListenerName, Settings, SettingsError
 from shared.runtime.supervisor import Supervisor
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.processes > 1:
             asyncio.run(_several(service, roles, environ, arguments.processes))
         else:
+            give_way(roles, service.settings.load(environ, service.name))
             uvloop.run(run_service(service, roles, environ))
     except (SettingsError, ListenerTaken) as error:
         raise CliError(str(error)) from None

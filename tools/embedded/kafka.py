@@ -28,6 +28,10 @@ START_SECONDS = 180
 # the same throughput for one node; no perf data, because a killed JVM would leave it in /tmp.
 TUNED = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 
+# Nobody waits for the broker: events wait in the outbox. It gives way less than the
+# followers do (MUSTER_BACKGROUND_NICE), for they wait for it (decision 29).
+NICE = 5
+
 
 class Kafka:
     """A broker whose data lies in `home.state/kafka`.
@@ -153,7 +157,10 @@ class Kafka:
             self._archive = archive
             sharing = [f"-XX:ArchiveClassesAtExit={_writing(archive)}"]
         process = Process.spawn(
-            [*base, *sharing, "kafka.Kafka", str(config)], log=self._log, env=os.environ
+            [*base, *sharing, "kafka.Kafka", str(config)],
+            log=self._log,
+            env=os.environ,
+            nice=NICE,
         )
         self._process = process
         state = {"pid": process.pid, "port": self.ports.client}

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.runtime.priority import lower
 from tools.embedded.errors import EmbeddedError
 
 # Position of num_threads, field 20 of /proc/PID/stat, behind the state, field 3.
@@ -51,9 +52,10 @@ class Process:
         log: Path,
         account: Account = OURSELVES,
         env: Mapping[str, str] | None = None,
+        nice: int = 0,
     ) -> Process:
         """Start a program in a session of its own: Ctrl-C in the terminal reaches us, and we stop
-        servers in order.
+        servers in order. `nice`: how far it gives way to others.
         """
         with log.open("ab") as output:
             child = subprocess.Popen(
@@ -68,6 +70,8 @@ class Process:
                 group=account.gid,
                 extra_groups=[] if account.uid is not None else None,
             )
+        if nice:
+            lower(nice, child.pid)
         return cls(child.pid, child)
 
     def running(self) -> bool:
