@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -111,7 +111,7 @@ class Moved:
 
 async def replace(tx: Connection, news: Sequence[DeviceNews]) -> set[UUID]:
     """Take over news that is newer than what is known; returns whose verdicts it may change."""
-    rows = await tx.fetch(REPLACE, [asdict(device) for device in news])
+    rows = await tx.fetch(REPLACE, list(news))
     return {row["device_id"] for row in rows if row["matters"]}
 
 

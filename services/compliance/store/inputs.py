@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -81,7 +81,7 @@ class Told:
 
 
 async def record_facts(tx: Connection, facts: Sequence[Told]) -> None:
-    await tx.execute(RECORD_FACTS, [asdict(fact) for fact in facts])
+    await tx.execute(RECORD_FACTS, list(facts))
 
 
 async def confirm_facts(tx: Connection, facts: Sequence[tuple[UUID, str, datetime]]) -> None:

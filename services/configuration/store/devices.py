@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from uuid import UUID
 
 from shared.db.pool import Connection
@@ -34,7 +34,14 @@ class Device:
 async def replace(tx: Connection, devices: Sequence[Device]) -> None:
     """Take over what is newer than what is known; the rows exist, locked by the runner."""
     if devices:
-        await tx.execute(REPLACE, *zip(*map(astuple, devices), strict=True))
+        await tx.execute(
+            REPLACE,
+            [one.device_id for one in devices],
+            [one.sequence for one in devices],
+            [one.platform for one in devices],
+            [one.enrollment_id for one in devices],
+            [one.managed for one in devices],
+        )
 
 
 async def forget(tx: Connection, gone: Sequence[tuple[UUID, int]]) -> None:

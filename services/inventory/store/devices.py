@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -141,7 +141,7 @@ class Device:
 
 async def replace(tx: Connection, devices: Sequence[Device]) -> None:
     """Take over news that is newer than what is known."""
-    await tx.execute(REPLACE, [asdict(device) for device in devices])
+    await tx.execute(REPLACE, list(devices))
 
 
 async def forget(tx: Connection, sequences: Mapping[UUID, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -90,7 +90,7 @@ async def record(
 
     `reports` holds at most one report a device: a batch holds a key once.
     """
-    rows = await tx.fetch(RECORD, [asdict(report) for report in reports], announce_every)
+    rows = await tx.fetch(RECORD, list(reports), announce_every)
     return {row["device_id"]: Recorded(**row) for row in rows}
 
 
