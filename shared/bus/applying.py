@@ -39,9 +39,23 @@ async def apply_in(tx: Connection, handlers: Handlers, events: Sequence[Event]) 
     """Apply inside the caller's transaction and return the events that were not duplicates."""
     await lock_devices(tx, {event.device for event in events if event.device})
     fresh = await _record(tx, events)
-    for model, of_type in rounds(fresh):
+    for model, of_type in rounds(newest(fresh)):
         await handlers[model](tx, of_type)
     return fresh
+
+
+def newest(events: Sequence[Event]) -> list[Event]:
+    """Leave out states that a later one in the same batch replaces whole, as compaction may."""
+    last: dict[tuple[type[Event], str], int] = {}
+    for place, event in enumerate(events):
+        if is_compacted(event):
+            key = type(event), event.subject
+            before = last.get(key)
+            # By sequence, not by place: a repeat of an old state may come after a new one.
+            if before is None or events[before].meta.sequence <= event.meta.sequence:
+                last[key] = place
+    kept = set(last.values())
+    return [e for place, e in enumerate(events) if place in kept or not is_compacted(e)]
 
 
 def rounds(events: Sequence[Event]) -> Iterator[tuple[type[Event], list[Event]]]:

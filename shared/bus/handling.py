@@ -7,14 +7,12 @@ import logging
 import time
 from collections.abc import Sequence
 
-from shared.bus import dead_letters, metrics, records, tracing
-from shared.bus.applying import apply, is_compacted
-from shared.bus.context import correlated
+from shared.bus import dead_letters, metrics, records
+from shared.bus.gathering import Gathering
 from shared.bus.handlers import Handlers, Poison, TryLater
 from shared.bus.limits import FailureLimit
 from shared.bus.records import Arrival, Record
 from shared.db.pool import Pool, describe, is_transient, transaction
-from shared.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +31,13 @@ class Handling:
     def __init__(
         self,
         service: str,
-        group: str,
         pool: Pool,
         handlers: Handlers,
         limit: FailureLimit,
-        turns: asyncio.Semaphore,
+        gathering: Gathering,
     ) -> None:
-        self._service, self._group, self._pool = service, group, pool
-        self._handlers, self._limit, self._turns = handlers, limit, turns
+        self._service, self._pool, self._handlers = service, pool, handlers
+        self._limit, self._gathering = limit, gathering
         self._abandoned = asyncio.Event()
         self.moved_at = time.monotonic()
         """When it last got on, or knew why it could not."""
@@ -54,9 +51,10 @@ class Handling:
         """Stop waiting for better times: the records are somebody else's soon."""
         self._abandoned.set()
 
-    async def handle(self, batch: Sequence[Record]) -> None:
+    async def handle(self, batch: Sequence[Record], *, behind: bool = False) -> None:
         """Let a batch take effect in one transaction, or each of its records come to an end.
 
+        `behind`: more records wait already, so nothing is held back for company.
         Raises Abandoned when told to let go, TooManyFailuresError when too much was given up.
         """
         arrivals = []
@@ -70,7 +68,10 @@ class Handling:
                 except Poison as error:
                     await self._give_up(record, error)
         if arrivals:
-            await self._settle(arrivals, TRIES)
+            if await self._gathering.together(arrivals, behind=behind):
+                self._limit.passed(len(arrivals))
+            else:
+                await self._settle(arrivals, TRIES)
         self.moved_at = time.monotonic()
 
     async def _settle(self, arrivals: Sequence[Arrival], tries: int) -> None:
@@ -95,7 +96,7 @@ class Handling:
         failures, pause = 0, _FIRST_PAUSE
         while True:
             try:
-                await self._apply(arrivals)
+                await self._gathering.alone(arrivals)
             except Poison:
                 raise
             except Exception as error:
@@ -108,31 +109,6 @@ class Handling:
                 return
             await self._wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-
-    async def _apply(self, arrivals: Sequence[Arrival]) -> None:
-        events = [arrival.event for arrival in arrivals]
-        source = arrivals[0].record
-        correlations = {event.meta.correlation_id for event in events}
-        only = correlations.pop() if len(correlations) == 1 else None
-        async with self._turns:
-            begun = time.monotonic()
-            with (
-                correlated(only),
-                tracing.processing(
-                    self._service, source.topic, source.partition, self._group, events
-                ),
-            ):
-                await apply(self._pool, self._service, self._handlers, events)
-            seconds = time.monotonic() - begun
-            self._measure(source.topic, events, seconds)
-
-    def _measure(self, topic: str, events: Sequence[Event], seconds: float) -> None:
-        labels = self._service, topic
-        metrics.HANDLE_SECONDS.labels(*labels).observe(seconds)
-        metrics.BATCH_EVENTS.labels(*labels).observe(len(events))
-        if not is_compacted(events[0]):  # a state may be read long after it was told
-            age = time.time() - min(event.meta.time for event in events).timestamp()
-            metrics.EFFECT_SECONDS.labels(*labels).observe(max(0.0, age))
 
     async def _give_up(self, record: Record, error: BaseException) -> None:
         """Keep a record as a dead letter, however long the database takes to take it."""

@@ -12,6 +12,7 @@ import time
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from shared.bus.gathering import Gathering
 from shared.bus.handlers import Handlers
 from shared.bus.handling import Handling
 from shared.bus.kafka import KafkaAccess, disconnect, group_of, stop
@@ -52,9 +53,8 @@ async def rebuild(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handle
         async with asyncio.timeout(_SILENCE_SECONDS):
             await consumer.start()
         ends = await consumer.end_offsets(consumer.assignment())
-        handling = Handling(
-            service, group_of(service), pool, handlers, FailureLimit(), asyncio.Semaphore()
-        )
+        gathering = Gathering(service, group_of(service), pool, handlers, parallel=1)
+        handling = Handling(service, pool, handlers, FailureLimit(), gathering)
         read = await _read(consumer, ends, handling)
     finally:
         await stop(consumer)
@@ -90,7 +90,7 @@ async def _read(
     while behind:
         batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_RECORDS)
         for records in batches.values():
-            await handling.handle(records)
+            await handling.handle(records, behind=True)
             read += len(records)
         if time.monotonic() - handling.moved_at > _SILENCE_SECONDS:
             raise TimeoutError("the broker brings nothing more")

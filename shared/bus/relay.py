@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 BATCH_ROWS = 500
 BATCH_BYTES = 8 * 1024 * 1024
+PACE_SECONDS = 0.05
+"""From one round to the next while rows keep coming and do not fill a batch: what comes meanwhile
+goes together. The first after a silence goes at once."""
 _BALANCE_SECONDS = 1.0
 _OBSERVE_SECONDS = 5.0
 _FIRST_PAUSE = 0.1
@@ -180,6 +183,7 @@ class Relay:
             self._turned = time.monotonic()
             await self._look_around(connection, shards)
             self._wanted.clear()
+            begun = time.monotonic()
             rows = await connection.fetch(
                 READ, shards.held, self._sending.refused(), BATCH_ROWS, BATCH_BYTES
             )
@@ -189,6 +193,8 @@ class Relay:
                 await self._sleep(self._poll_seconds)
             elif sent:
                 pause = _FIRST_PAUSE
+                if len(rows) < BATCH_ROWS:
+                    await self._rest(begun + PACE_SECONDS)
             else:
                 # A wake-up must not turn an outage of the broker into a busy loop.
                 await asyncio.sleep(pause)
@@ -240,6 +246,9 @@ class Relay:
     def _notified(self, connection: Any, sender: int, *_: object) -> None:
         if sender != connection.get_server_pid():  # our own was for the others
             self._wanted.set()
+
+    async def _rest(self, until: float) -> None:
+        await asyncio.sleep(until - time.monotonic())
 
     async def _sleep(self, seconds: float) -> None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -16,11 +16,13 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.bus import lag, membership, metrics, rebuild
 from shared.bus.ending import ended
+from shared.bus.gathering import Gathering
 from shared.bus.handlers import Handlers
 from shared.bus.handling import Abandoned, Handling
 from shared.bus.housekeeping import InboxKeeper
 from shared.bus.kafka import KafkaAccess, group_of, stop
 from shared.bus.limits import FailureLimit, TooManyFailuresError
+from shared.bus.records import Record
 from shared.bus.replaying import replay_due
 from shared.db.pool import Pool, describe, is_transient
 from shared.events.registry import topics_read
@@ -70,7 +72,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._service, self._pool, self._kafka, self._handlers = service, pool, kafka, handlers
         self._group = group or group_of(service)
         self._topics = topics_read(set(handlers))
-        self._turns = asyncio.Semaphore(parallel)
+        self._gathering = Gathering(service, self._group, pool, handlers, parallel)
         self._limit = FailureLimit()
         self._partitions: dict[TopicPartition, Partition] = {}
         self._committed: dict[TopicPartition, int] = {}
@@ -117,7 +119,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Begin with the partitions that are ours now."""
         for place in assigned:
             handling = Handling(
-                self._service, self._group, self._pool, self._handlers, self._limit, self._turns
+                self._service, self._pool, self._handlers, self._limit, self._gathering
             )
             partition = Partition(place, handling)
             partition.task = asyncio.create_task(self._consume(partition))
@@ -169,7 +171,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if batch := batches.get(partition.place):
                 partition.busy = True
                 try:
-                    await partition.handling.handle(batch)
+                    await partition.handling.handle(batch, behind=_more(consumer, batch))
                 except Abandoned:
                     return
                 partition.busy = False
@@ -187,6 +189,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_LET_GO_SECONDS)
             await ended(late)  # rolls back; the next owner does it again
+            await self._gathering.close()
             await self._commit()
             self._look_for_failures()
         self._partitions.clear()
@@ -250,3 +253,10 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 def _why(ended_: asyncio.Task[None]) -> BaseException:
     """Why a task that should have gone on has ended."""
     return lag.Stalled() if ended_.cancelled() else ended_.exception() or lag.Stalled()
+
+
+def _more(consumer: AIOKafkaConsumer, batch: Sequence[Record]) -> bool:
+    """Whether the partition was longer than this batch when it was read."""
+    place = TopicPartition(batch[-1].topic, batch[-1].partition)
+    end = consumer.highwater(place) if place in consumer.assignment() else None
+    return end is not None and end > batch[-1].offset + 1

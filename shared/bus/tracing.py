@@ -134,9 +134,9 @@ def now() -> int:
 
 
 def processing(
-    service: str, topic: str, partition: int, group: str, events: Sequence[Event]
+    service: str, topic: str, partition: int | None, group: str, events: Sequence[Event]
 ) -> AbstractContextManager[None]:
-    """The spans of a batch of events.
+    """The spans of a batch of events; `partition` None: of several.
 
     Events of one trace: one span, their child. Of several: a span of its own with a link to each,
     because it is nobody's child, and inside each trace that is recorded a span for each event,
@@ -149,10 +149,11 @@ def processing(
         "messaging.operation.type": "process",
         "messaging.operation.name": "process",
         "messaging.destination.name": topic,
-        "messaging.destination.partition.id": str(partition),
         "messaging.consumer.group.name": group,
         "messaging.batch.message_count": len(events),
     }
+    if partition is not None:
+        attributes["messaging.destination.partition.id"] = str(partition)
     return _processing(_tracer_of(service), f"process {topic}", attributes, events)
 
 

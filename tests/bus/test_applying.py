@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from shared.bus import Handlers, apply, outbox
-from shared.bus.applying import rounds
+from shared.bus.applying import newest, rounds
 from shared.bus.testing import travelled
 from shared.db.pool import Connection, Pool
 from shared.events import Event, uuid7
@@ -153,3 +153,28 @@ async def test_the_inbox_finds_a_partition_for_every_event(pool: Pool) -> None:
 def test_only_the_writer_of_a_topic_can_be_pretended() -> None:
     with pytest.raises(ValueError, match="written by command_queue"):
         travelled(seen(), service="inventory")
+
+
+def test_of_states_in_one_batch_only_the_newest_counts() -> None:
+    one, other = uuid7(), uuid7()
+    first, second, third = travelled(
+        state(one, "first"), state(other, "its own"), state(one, "second"), service="enrollment"
+    )
+    heard, again = travelled(seen(one), seen(one), service="command_queue")
+    assert newest([first, heard, second, third, again]) == [heard, second, third, again]
+    assert newest([third, second, first]) == [third, second]  # first came a second time
+
+
+async def test_a_state_that_cannot_be_handled_does_not_hide_the_one_before(pool: Pool) -> None:
+    """A batch that fails is split: so each state gets its turn."""
+    device_id = uuid7()
+    told: list[str | None] = []
+
+    async def replace(tx: Connection, states: Sequence[DeviceState]) -> None:
+        told.extend(one.name for one in states)
+
+    both = travelled(state(device_id, "old"), state(device_id, "new"), service="enrollment")
+    await apply(pool, SERVICE, {DeviceState: replace}, both)
+    assert told == ["new"]
+    await apply(pool, SERVICE, {DeviceState: replace}, both[:1])
+    assert told == ["new", "old"]

@@ -8,9 +8,8 @@ from uuid import uuid4
 
 from prometheus_client import REGISTRY
 
-from shared.bus.handling import Handling
+from shared.bus.gathering import Gathering
 from shared.bus.kafka import KafkaAccess
-from shared.bus.limits import FailureLimit
 from shared.bus.relay import Relay
 from shared.db.pool import Pool
 from shared.events import Meta, uuid7
@@ -45,7 +44,7 @@ async def test_a_relay_without_a_broker_says_so_and_counts_dead_letters(
 
 
 async def test_the_age_of_an_effect_is_that_of_the_oldest_event(pool: Pool) -> None:
-    handling = Handling(SERVICE, "group", pool, {}, FailureLimit(), asyncio.Semaphore(1))
+    gathering = Gathering(SERVICE, "group", pool, {}, parallel=1)
     labels = {"service": SERVICE, "topic": "muster.command.v1"}
     sums = [f"muster_event_{what}_sum" for what in ("effect_seconds", "batch_events")]
     before = [told(name, **labels) for name in sums]
@@ -54,7 +53,7 @@ async def test_the_age_of_an_effect_is_that_of_the_oldest_event(pool: Pool) -> N
         at = datetime.now(UTC) - timedelta(minutes=minutes)
         meta = Meta(event_id=uuid7(), sequence=1, time=at, source=f"/muster/{SERVICE}")
         events.append(seen().received(meta))
-    handling._measure("muster.command.v1", events, 0.1)
+    gathering._measure("muster.command.v1", events, 0.1)
     age, batch = (told(name, **labels) - was for name, was in zip(sums, before, strict=True))
     assert 180 <= age < 240
     assert batch == 3

@@ -99,12 +99,12 @@ async def test_a_rebuild_that_was_broken_off_is_done_again(
     await pool.execute("DELETE FROM device")
     handle, times = Handling.handle, 0
 
-    async def once(self: Handling, batch: Sequence[Record]) -> None:
+    async def once(self: Handling, batch: Sequence[Record], *, behind: bool) -> None:
         nonlocal times
         times += 1
         if times > 1:
             raise KafkaConnectionError
-        await handle(self, batch)
+        await handle(self, batch, behind=behind)
 
     with monkeypatch.context() as patch:
         patch.setattr(rebuilding, "BATCH_RECORDS", 3)

@@ -339,3 +339,35 @@ async def test_a_pool_is_not_needed(dsn: str, kafka: KafkaAccess, tap: Tap) -> N
     async with pool.acquire(), running(Relay(SERVICE, dsn, kafka)):
         await tap.until(lambda found: len(found) == 1)
     await pool.close()
+
+
+class Resting(Relay):
+    """Rests as long as the test wants."""
+
+    rests = 0
+
+    def __init__(self, dsn: str, kafka: KafkaAccess) -> None:
+        super().__init__(SERVICE, dsn, kafka)
+        self.resting, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def _rest(self, until: float) -> None:  # noqa: ARG002 - the test says until when
+        self.rests += 1
+        self.resting.set()
+        await self.go_on.wait()
+
+
+async def test_what_comes_while_it_rests_goes_together(
+    pool: Pool, dsn: str, kafka: KafkaAccess, tap: Tap
+) -> None:
+    relay = Resting(dsn, kafka)
+    events = [changed() for _ in range(4)]
+    async with running(relay):
+        await emit(pool, events[0])  # after a silence: nobody waits
+        await relay.resting.wait()
+        for event in events[1:]:
+            await emit(pool, event)
+        relay.go_on.set()
+        await empty(pool)
+    wanted = {event.device_id for event in events}
+    await tap.until(lambda found: wanted <= values_of(found).keys())
+    assert relay.rests <= 2

@@ -49,7 +49,7 @@ async def test_a_consumer_that_waits_neither_leaves_its_group_nor_hoards(
     try:
         runner = Counting(SERVICE, pool, kafka, {DeviceSeen: handle}, group=group)
         async with running(runner):
-            await until(lambda: _is(stuck == 3))  # every partition has a batch in hand
+            await until(lambda: _is(stuck > 0 and _all_busy(runner)))
             await asyncio.sleep(3)  # six heartbeats
             held, _ = tracemalloc.get_traced_memory()
             assert runner.assignments == 1
@@ -70,6 +70,11 @@ async def _send_ballast(publisher: Publisher) -> None:
     headers = envelope.encode("muster.unknown.v1", event.subject, event.meta)
     for number in range(BALLAST // 50_000):
         await publisher.raw(f"key-{number}", chance.randbytes(50_000), headers)
+
+
+def _all_busy(runner: Runner) -> bool:
+    partitions = runner._partitions.values()
+    return len(partitions) == 3 and all(partition.busy for partition in partitions)
 
 
 async def _is(value: bool) -> bool:
