@@ -40,6 +40,7 @@ from shared.sealed import Keyring, LocalCipher, SealError
 
 # A target whose command was handed out at least once and has no outcome.
 OUT: Final = ("sent", "deferred", "cancel_requested")
+_NOT_BEGUN: Final = {TargetState.CANCELLED: "cancel_requested", TargetState.EXPIRED: "sent"}
 UNLOCK_PURPOSE: Final = "unlock-token"
 _KEPT_ANSWER: Final = 64 * 1024
 _POISON_LIMIT: Final = 2
@@ -289,15 +290,15 @@ async def _defer(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
     ]
     strangers = [turn for turn in turns if _is_nameless_not_now(turn)]
     if refused:
-        known = await pending.defer(tx, [key for key, _ in refused])
+        known = await pending.defer(tx, [key for key, _ in refused], work.now)
         work.events += [_deferred(one, push_wanted=False) for one in known]
-        # It was cancelled while it was out, and the device has not begun: that settles it.
-        ends = [
-            End(*key, TargetState.CANCELLED, "the device had not begun")
-            for key, _ in refused
-            if key not in known
-        ]
-        ended = await settling.settle(tx, ends, work.now, out_of=("cancel_requested",))
+        # It was cancelled while it was out, or its time ran out, and the device has not begun: that
+        # settles it.
+        left = [key for key, _ in refused if key not in known]
+        ended: list[Event] = []
+        for state, out_of in _NOT_BEGUN.items():
+            ends = [End(*key, state, "the device had not begun") for key in left]
+            ended += await settling.settle(tx, ends, work.now, out_of=(out_of,))
         work.events += ended
         known |= {
             Key(event.device_id, event.channel_id, event.command_id)

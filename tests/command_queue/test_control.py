@@ -392,3 +392,17 @@ async def test_wake_events_name_each_channel_of_a_command_once(fleet: Fleet) -> 
     assert {e.channel_id for e in queued} == {phone.channel_id for phone in phones}
     assert len(queued) == 3
     assert {e.meta.causation_id for e in queued} == {asked["command_id"]}
+
+
+async def test_not_now_to_what_has_run_out_of_time_ends_it(fleet: Fleet) -> None:
+    """The sweeper has seen that it was out, and would come back only when the answer is overdue."""
+    phone = await fleet.enroll()
+    asked = await fleet.ask(phone, expires_in_seconds=60)
+    await phone.idle()
+    fleet.clock.advance(timedelta(seconds=61))
+    await fleet.job("sweep ended commands")
+    assert (await fleet.show(asked["command_id"]))["progress"] == {"sent": 1}
+    assert await phone.say("NotNow", asked["command_id"]) is None
+    [end] = await fleet.finished()
+    assert (end.state, end.reason) == (TargetState.EXPIRED, "the device had not begun")
+    assert (await fleet.show(asked["command_id"]))["progress"] == {"expired": 1}

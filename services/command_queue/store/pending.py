@@ -65,7 +65,8 @@ RETURNING p.channel_id, p.command_id, p.device_id, p.deliveries, c.kind, c.reque
 _NAMED: Final = """
 unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS named (device_id, channel_id, command_id)
 CROSS JOIN LATERAL (
-    SELECT priority, ordinal FROM command WHERE command.command_id = named.command_id OFFSET 0
+    SELECT priority, ordinal, expires_at FROM command
+    WHERE command.command_id = named.command_id OFFSET 0
 ) AS c
 """
 _IS_NAMED: Final = """
@@ -77,7 +78,7 @@ AND p.seq = c.ordinal
 DEFER = f"""
 UPDATE pending AS p SET state = 'deferred', deferrals = p.deferrals + 1, push_wanted = false
 FROM {_NAMED}
-WHERE {_IS_NAMED} AND p.state = 'sent'
+WHERE {_IS_NAMED} AND p.state = 'sent' AND c.expires_at > $4
 RETURNING p.device_id, p.channel_id, p.command_id
 """
 
@@ -208,9 +209,9 @@ async def claim(
     return {row["channel_id"]: Claimed(**row) for row in rows}
 
 
-async def defer(tx: Connection, refused: Collection[Key]) -> set[Key]:
-    """Note NotNow for these targets; return those that were out."""
-    return {Key(*row) for row in await tx.fetch(DEFER, *zip(*refused, strict=True))}
+async def defer(tx: Connection, refused: Collection[Key], now: datetime) -> set[Key]:
+    """Note NotNow for these targets; return those that were out and still have time."""
+    return {Key(*row) for row in await tx.fetch(DEFER, *zip(*refused, strict=True), now)}
 
 
 async def want_push(tx: Connection, forgotten: Collection[tuple[UUID, UUID]]) -> list[Key]:
