@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -72,17 +72,27 @@ async def test_a_stranger_takes_no_place_that_large_answers_need(
     assert (await waiting).status == 200
 
 
+class _Places(asyncio.Semaphore):
+    """Tells when somebody waits for a place: nothing more of a body is read then."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.wanted = asyncio.Event()
+
+    async def acquire(self) -> Literal[True]:
+        self.wanted.set()
+        return await super().acquire()
+
+
 async def test_bodies_of_all_devices_together_are_bounded(fleet: Fleet) -> None:
     """A device's bytes count until it is answered, however it is answered."""
     connect = fleet.trial.parts.values[CONNECT]
     gate = fleet.trial._listening._open["devices"].gates[0]
-    connect.large = asyncio.Semaphore(0)
+    connect.large = places = _Places(0)
     device = await fleet.enroll()
-    body = _large(device)
-    waiting = asyncio.create_task(device.send(body))
+    waiting = asyncio.create_task(device.send(_large(device)))
     async with asyncio.timeout(10):
-        while gate._bodies < len(body):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await places.wanted.wait()
     gate._most_bodies = gate._bodies
     assert (await device.send(device.body("Idle"))).status == 503
     gate._most_bodies *= 100
