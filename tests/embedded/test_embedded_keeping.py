@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +14,11 @@ import pytest
 
 from tools.embedded import keeping
 from tools.embedded.errors import EmbeddedError
+from tools.embedded.home import Home
+from tools.embedded.kafka import Kafka
 from tools.embedded.keeping import ROOM, Disk, Keeper, Kept
+from tools.embedded.postgres import Postgres
+from tools.embedded.testing import broker, running
 
 MB = 1024 * 1024
 ROOMY = Disk(free=90 * MB, total=100 * MB)
@@ -128,3 +134,27 @@ async def test_a_keeper_that_stumbles_goes_on(
 )
 def test_low_is_a_tenth_but_never_more_than_two_gigabytes(free: int, total: int, low: bool) -> None:
     assert Disk(free, total).low is low
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("kind", ["postgres", "kafka"])
+async def test_who_is_told_to_end_never_looks_dead(own_home: Home, kind: str, end: str) -> None:
+    """Else the keeper brings back what somebody stops."""
+    server: Postgres | Kafka
+    if kind == "kafka":
+        server = broker(own_home, for_tests=True)
+    else:
+        server = Postgres(own_home, own_home.ports(["postgres"])["postgres"], for_tests=True)
+    await server.start()
+    ending = asyncio.create_task(getattr(server, end)())
+    while not ending.done():
+        assert not server.died
+        await asyncio.sleep(0)
+    await ending
+    assert server.pid is None
+    async with running(server):
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while not server.died:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)

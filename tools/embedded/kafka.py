@@ -49,6 +49,7 @@ class Kafka:
         self._run = home.run / "kafka"
         self._log = home.logs / "kafka.log"
         self._process: Process | None = None
+        self._told_to_stop: Process | None = None
         self._archive: Path | None = None
 
     @property
@@ -61,7 +62,8 @@ class Kafka:
     @property
     def died(self) -> bool:
         """Whether it is gone without having been told to stop."""
-        return self._process is not None and not self._process.running()
+        told = self._process is self._told_to_stop
+        return self._process is not None and not told and not self._process.running()
 
     async def start(self, step: Step | None = None) -> None:
         """Fetch what is missing, format on first use, start, and return once the broker serves.
@@ -89,6 +91,7 @@ class Kafka:
         if not self._process:
             return
         # The JVM reports SIGTERM as 143: a clean end.
+        self._told_to_stop = self._process
         await self._process.stop(signal.SIGTERM)
         self._process = None
         (self._home.run / "kafka.json").unlink(missing_ok=True)
@@ -99,6 +102,7 @@ class Kafka:
     async def kill(self) -> None:
         """Kill -9: for tests of what a crash loses (nothing that was acknowledged)."""
         if self._process:
+            self._told_to_stop = self._process
             await self._process.kill()
             self._process = None
 
