@@ -76,6 +76,8 @@ class Living:
         if self.device.enrollment is None:
             await self.come_back()
         await self._connect()
+        if self.device.enrollment is None:  # it was erased just now
+            return
         if not self.fleet.calm and self.chance.random() < self.restless:
             if self.chance.random() < 0.3:
                 await self._check_out()
