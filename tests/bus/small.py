@@ -93,6 +93,12 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.05)
 
 
+async def empty(pool: Pool) -> None:
+    """Return when the outbox is."""
+    while await pool.fetchval("SELECT EXISTS (SELECT FROM outbox)"):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
 async def committed(kafka: KafkaAccess, group: str) -> int:
     admin = kafka.admin()
     await admin.start()

@@ -19,7 +19,7 @@ from shared.bus.sending import Sending
 from shared.db.pool import Pool, transaction
 from shared.events import Event, uuid7
 from shared.events.inventory import FactChange, FactsChanged
-from tests.bus.small import SERVICE, Tap, running
+from tests.bus.small import SERVICE, Tap, empty, running
 
 _INSERT = f"""
 WITH told AS (
@@ -88,7 +88,7 @@ async def test_one_row_is_one_event_for_each_device(
         waiting = await outbox.read(connection, SERVICE)
     async with running(Relay(SERVICE, dsn, kafka)):
         arrived = await tap.until(lambda events: len(events) == 40)
-        await _empty(pool)
+        await empty(pool)
     assert _values(arrived) == {device: str(channel) for device, channel in channels.items()}
     assert {event.device for event in arrived} == set(channels)
     assert {event.meta.event_id: event.meta for event in arrived} == {
@@ -140,7 +140,7 @@ async def test_a_row_stays_until_the_broker_has_all_of_it_and_its_repeats_are_kn
     monkeypatch.setattr(Sending, "step", failing)
     async with running(Relay(SERVICE, dsn, kafka)):
         arrived = await tap.until(lambda found: len({one.device for one in found}) == 40)
-        await _empty(pool)
+        await empty(pool)
     times = Counter(event.device for event in arrived)
     assert set(times.values()) == {1, 2}
     assert len({event.meta.event_id for event in arrived}) == 40
@@ -164,8 +164,3 @@ async def test_what_comes_later_about_a_device_comes_later(
 def test_a_pattern_that_does_not_name_its_device_once_is_refused(payload: str) -> None:
     with pytest.raises(ValueError, match="does not name its device once"):
         alike.check(payload)
-
-
-async def _empty(pool: Pool) -> None:
-    while await pool.fetchval("SELECT EXISTS (SELECT FROM outbox)"):  # noqa: ASYNC110
-        await asyncio.sleep(0.02)

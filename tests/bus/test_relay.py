@@ -18,7 +18,7 @@ from shared.db.locks import lock_devices
 from shared.db.pool import Pool, open_pool, transaction
 from shared.events import Event, uuid7
 from shared.events.inventory import FactChange, FactsChanged
-from tests.bus.small import SERVICE, Tap, effects, ids, note, running
+from tests.bus.small import SERVICE, Tap, effects, empty, ids, note, running
 
 
 def changed(device_id: UUID | None = None, value: object = "1") -> FactsChanged:
@@ -33,11 +33,6 @@ async def emit(pool: Pool, *events: FactsChanged) -> None:
     async with transaction(pool) as tx:
         await lock_devices(tx, {event.device_id for event in events})
         await outbox.emit(tx, events)
-
-
-async def empty(pool: Pool) -> None:
-    while await pool.fetchval("SELECT EXISTS (SELECT FROM outbox)"):  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
 
 
 def values_of(events: Iterable[Event]) -> dict[UUID, list[Any]]:

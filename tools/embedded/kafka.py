@@ -49,7 +49,6 @@ class Kafka:
         self._run = home.run / "kafka"
         self._log = home.logs / "kafka.log"
         self._process: Process | None = None
-        self._told_to_stop: Process | None = None
         self._archive: Path | None = None
 
     @property
@@ -62,8 +61,7 @@ class Kafka:
     @property
     def died(self) -> bool:
         """Whether it is gone without having been told to stop."""
-        told = self._process is self._told_to_stop
-        return self._process is not None and not told and not self._process.running()
+        return self._process is not None and self._process.died
 
     async def start(self, step: Step | None = None) -> None:
         """Fetch what is missing, format on first use, start, and return once the broker serves.
@@ -91,7 +89,6 @@ class Kafka:
         if not self._process:
             return
         # The JVM reports SIGTERM as 143: a clean end.
-        self._told_to_stop = self._process
         await self._process.stop(signal.SIGTERM)
         self._process = None
         (self._home.run / "kafka.json").unlink(missing_ok=True)
@@ -102,7 +99,6 @@ class Kafka:
     async def kill(self) -> None:
         """Kill -9: for tests of what a crash loses (nothing that was acknowledged)."""
         if self._process:
-            self._told_to_stop = self._process
             await self._process.kill()
             self._process = None
 

@@ -126,7 +126,6 @@ class Postgres:
         self._data = self._folder / "data"
         self._log = home.logs / "postgres.log"
         self._process: Process | None = None
-        self._told_to_stop: Process | None = None
 
     @property
     def admin_dsn(self) -> str:
@@ -146,8 +145,7 @@ class Postgres:
     @property
     def died(self) -> bool:
         """Whether it is gone without having been told to stop."""
-        told = self._process is self._told_to_stop
-        return self._process is not None and not told and not self._process.running()
+        return self._process is not None and self._process.died
 
     async def start(self) -> None:
         """Initialise on first use, start, and return once connections are accepted.
@@ -170,14 +168,12 @@ class Postgres:
     async def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """Fast shutdown: sessions are ended, what was committed is safe (SIGQUIT: immediate)."""
         if self._process:
-            self._told_to_stop = self._process
             await self._process.stop(number)
             self._process = None
 
     async def kill(self) -> None:
         """Kill -9: for tests of what a crash loses (nothing that was committed)."""
         if self._process:
-            self._told_to_stop = self._process
             await self._process.kill()
             self._process = None
 

@@ -43,6 +43,7 @@ class Process:
     def __init__(self, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
         self._child = child
+        self._told_to_end = False
 
     @classmethod
     def spawn(
@@ -80,6 +81,11 @@ class Process:
         return is_alive(self.pid)
 
     @property
+    def died(self) -> bool:
+        """Whether it is gone without having been told to end: `stop` and `kill` take their time."""
+        return not self._told_to_end and not self.running()
+
+    @property
     def returncode(self) -> int | None:
         """How a child ended; None while it runs, and always None for a process that is not our
         child.
@@ -106,12 +112,14 @@ class Process:
 
     async def kill(self) -> None:
         """End the process without warning; returns when it is gone."""
+        self._told_to_end = True
         self.signal(signals.SIGKILL)
         if not await self.exited(KILL_SECONDS):
             raise EmbeddedError(f"process {self.pid} does not end, even when killed")
 
     async def stop(self, number: signals.Signals, *, seconds: float = 30) -> None:
         """Ask with a signal, and kill what does not listen; returns when the process is gone."""
+        self._told_to_end = True
         if not self.running():
             return
         self.signal(number)
