@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import bisect
 import hashlib
-import heapq
 import hmac
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from services.command_queue import catalogue, limits, metrics, trails
+from services.command_queue import catalogue, limits, long_lists, metrics, trails
 from services.command_queue.apple import wire
 from services.command_queue.catalogue import Order
 from services.command_queue.errors import CommandRefused, KeyTaken
@@ -28,8 +26,6 @@ from shared.events import Event, uuid7
 from shared.events.commands import CommandClass, CommandCreated
 from shared.sealed import LocalCipher
 
-_LARGE: Final = 2000
-_NUMBER: Final = operator.attrgetter("int")
 _CLASSES: Final = (CommandClass.HARMLESS, CommandClass.DISRUPTIVE, CommandClass.DESTRUCTIVE)
 
 
@@ -123,18 +119,15 @@ class Requests:
             }
             order = _with_class_of_all(order, list(own.values()))
             order = await self._with_removal(tx, order)
-            if len(ask.device_ids) > _LARGE:
-                # The event loop goes on meanwhile: devices wait for nobody's long list.
-                return await asyncio.to_thread(self._prepared, ask, order, own, now)
-            return self._prepared(ask, order, own, now)
+            return await self._prepared(ask, order, own, now)
         except CommandRefused as refusal:
             metrics.REQUESTED.labels(_known_kind(ask.kind), "refused").inc()
             return refusal
 
-    def _prepared(
+    async def _prepared(
         self, ask: Ask, order: Order, own: Mapping[UUID, Order], now: datetime
     ) -> _Prepared:
-        devices = _sorted(ask.device_ids)
+        devices = await long_lists.in_order(ask.device_ids)
         _check_targets(ask, devices, self._settings.max_targets)
         command_id = uuid7(now)
         rendered = wire.render(order.command, command_id)
@@ -146,7 +139,7 @@ class Requests:
             ask=ask,
             order=order,
             command_id=command_id,
-            digest=_digest(ask, devices, order, own),
+            digest=_digest(ask, await long_lists.digest(devices), order, own),
             body=self._sealed(rendered, command_id, order),
             chunks=_chunks(ask, devices, bodies),
             count=len(devices) + len(ask.channel_ids),
@@ -271,18 +264,6 @@ def _first_of_each_key(prepared: Sequence[_Prepared]) -> list[_Prepared]:
     return list(first.values())
 
 
-def _sorted(device_ids: Sequence[UUID]) -> list[UUID]:
-    """Each device once, in order; never busy for long in one call, which nobody could interrupt."""
-    known = dict.fromkeys(device_ids)
-    if len(known) <= _LARGE:
-        return sorted(known, key=_NUMBER)
-    distinct = list(known)
-    runs = [
-        sorted(distinct[at : at + _LARGE], key=_NUMBER) for at in range(0, len(distinct), _LARGE)
-    ]
-    return list(heapq.merge(*runs, key=_NUMBER))
-
-
 def _known_kind(kind: str) -> str:
     """Keep strangers' words out of metric labels."""
     return kind if kind in catalogue.kinds() else "unknown"
@@ -294,8 +275,14 @@ def _check_targets(ask: Ask, devices: Sequence[UUID], most: int) -> None:
         raise CommandRefused("targets_missing", "Name at least one device.")
     if count > most:
         raise CommandRefused("targets_too_many", f"Name at most {most} devices in one command.")
-    if ask.bodies and not ask.bodies.keys() <= set(devices):
+    if ask.bodies and not all(_is_in(devices, device) for device in ask.bodies):
         raise CommandRefused("bodies_invalid", "bodies names a device that is not a target.")
+
+
+def _is_in(devices: Sequence[UUID], one: UUID) -> bool:
+    """Whether it is one of the sorted devices."""
+    at = bisect.bisect_left(devices, one)
+    return at < len(devices) and devices[at] == one
 
 
 def _with_class_of_all(order: Order, own: Sequence[Order]) -> Order:
@@ -326,12 +313,15 @@ def _reclassed(order: Order, command_class: CommandClass, *, management: bool = 
     )
 
 
-def _digest(ask: Ask, devices: Sequence[UUID], order: Order, own: Mapping[UUID, Order]) -> bytes:
-    """SHA-256 of everything that was asked for; the time and the id are not part of it."""
+def _digest(ask: Ask, devices: str, order: Order, own: Mapping[UUID, Order]) -> bytes:
+    """SHA-256 of everything that was asked for; the time and the id are not part of it.
+
+    `devices`: the digest of the target list.
+    """
     asked = [
         ask.kind,
         _plain(order.command),
-        hashlib.sha256(b"".join([device.bytes for device in devices])).hexdigest(),
+        devices,
         sorted(map(str, ask.channel_ids)),
         sorted((str(device), _plain(one.command)) for device, one in own.items()),
         ask.reason,

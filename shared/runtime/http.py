@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from shared.runtime import long_bodies
+from shared.runtime import long_bodies, turns
 from shared.runtime.connections import LimitedConnection
 from shared.runtime.paging import Page, decode_cursor, encode_cursor
 from shared.runtime.problems import Problem
@@ -122,7 +122,7 @@ async def parse_long_body(request: web.Request, model: type[M], long: str) -> M:
         found: list[Any] = []
         for piece in parts.pieces():
             found += adapter.validate_json(piece)
-            await asyncio.sleep(0)
+            await turns.pause()
     except ValidationError as error:
         raise _invalid(error, 422, "body_invalid", "The body is not valid.") from None
     return parsed.model_copy(update={long: found})

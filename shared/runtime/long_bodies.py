@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-PIECE: Final = 32 * 1024
-"""Bytes: some eight hundred ids."""
+PIECE: Final = 20 * 1024
+"""Bytes: some five hundred ids."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.command_queue.store import devices
 from shared.bus import apply
 from shared.bus.testing import travelled
 from shared.events.audit import AuditRecorded
@@ -139,7 +140,11 @@ async def test_targets_must_be_named(fleet: Fleet) -> None:
     assert answer.json["code"] == "channel_unknown"
 
 
-async def test_all_means_who_is_enrolled_now_and_late_members_never_join(fleet: Fleet) -> None:
+@pytest.mark.parametrize("page", [1, 2, 3, 500])
+async def test_all_means_who_is_enrolled_now_and_late_members_never_join(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(devices, "_PAGE", page)
     phones = await fleet.enroll(3)
     await fleet.enroll(state="ended")
     answer = await _post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from shared.db.pool import Connection
@@ -143,8 +143,9 @@ WHERE NOT EXISTS (
 
 ENROLLED = """
 SELECT d.device_id FROM device AS d JOIN enrollment AS e ON e.enrollment_id = d.current_enrollment
-WHERE d.known AND e.state = 'enrolled' ORDER BY d.device_id
+WHERE d.known AND e.state = 'enrolled' AND d.device_id > $1 ORDER BY d.device_id LIMIT $2
 """
+_PAGE: Final = 500
 
 CHANNELS = "SELECT channel_id FROM channel WHERE device_id = ANY($1::uuid[])"
 DEVICES_OF_CHANNELS = """
@@ -322,8 +323,16 @@ async def to_wake(tx: Connection, channels: Collection[UUID]) -> list[Wake]:
 
 
 async def enrolled(tx: Connection) -> list[UUID]:
-    """Return every device that takes commands now, sorted."""
-    return [row["device_id"] for row in await tx.fetch(ENROLLED)]
+    """Return every device that takes commands now, sorted.
+
+    Read in pages: unpacking 100,000 ids in one go would hold up everything else.
+    """
+    found: list[UUID] = []
+    after = UUID(int=0)
+    while page := await tx.fetch(ENROLLED, after, _PAGE):
+        found += [row["device_id"] for row in page]
+        after = found[-1]
+    return found
 
 
 async def devices_of_channels(
