@@ -79,6 +79,12 @@ async def expand(pool: Pool, now: datetime, patience: timedelta) -> Bite:
     return Bite.LATER if any(numbers) else Bite.FIRST
 
 
+async def is_new(pool: Pool) -> bool:
+    """Whether there is a command of which nothing was expanded yet."""
+    async with connected(pool) as connection:
+        return await targets.is_new(connection)
+
+
 def _by_request_type(chunks: Sequence[Chunk]) -> Iterable[list[Chunk]]:
     found: dict[str, list[Chunk]] = {}
     for one in chunks:

@@ -15,6 +15,8 @@ from shared.runtime.clock import Clock
 from shared.runtime.jobs import Job, Wake
 
 _LONGEST_REST: Final = 0.5
+_NAP: Final = 0.1
+"""So often a long rest looks for a command that is new: it may be one for a single device."""
 
 
 def jobs(
@@ -30,7 +32,7 @@ def jobs(
         if bite is Bite.LATER:
             # Devices and people go before what is large; a new command ends the rest early.
             rest = (time.monotonic() - begun) * (1 / settings.fan_out_share - 1)
-            await expand.wait(min(rest, _LONGEST_REST))
+            await _rest(road, expand, min(rest, _LONGEST_REST))
         return bool(bite)
 
     async def give_up() -> bool:
@@ -60,3 +62,13 @@ def jobs(
         # Every process tells: the gauge of one that lost the job would stand still.
         Job("measure queues", 60, measure, single=False),
     ]
+
+
+async def _rest(road: Pool, expand: Wake, seconds: float) -> None:
+    """Wait so long, or until there is a new command: this process is told of those that it took in
+    itself, and looks for others.
+    """
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if await expand.wait(min(left, _NAP)) or await expansion.is_new(road):
+            return

@@ -21,7 +21,7 @@ class CommandQueueSettings(Settings):
 
     max_targets: int = Field(default=200_000, ge=1)
     """Devices of one command."""
-    fan_out_share: float = Field(default=0.2, gt=0, le=1)
+    fan_out_share: float = Field(default=0.05, gt=0, le=1)
     """Part of the time that goes into expanding large commands: polls must not feel them."""
     unknown_device_seconds: int = Field(default=600, ge=1)
     """How long a target whose device is not known yet is waited for."""

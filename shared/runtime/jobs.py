@@ -16,13 +16,13 @@ class Wake:
     def set(self) -> None:
         self._event.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or at once when somebody called."""
+    async def wait(self, seconds: float) -> bool:
+        """Return after `seconds`, or at once when somebody called; tell which."""
         try:
             async with asyncio.timeout(seconds):
-                await self._event.wait()
+                return await self._event.wait()
         except TimeoutError:
-            return
+            return False
         finally:
             self._event.clear()
 

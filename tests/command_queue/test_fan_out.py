@@ -13,9 +13,10 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from services.command_queue import expansion
+from services.command_queue import expansion, jobs
 from services.command_queue.store import targets
 from shared.events.commands import CommandFinished, CommandQueued, TargetState
+from shared.runtime.jobs import Wake
 from shared.runtime.long_bodies import PIECE
 from tests.command_queue.fleet import Fleet, sendable
 from tools.bench import silent
@@ -26,7 +27,7 @@ _UNKNOWN = timedelta(minutes=10)
 # A process that expands until it is killed.
 _EXPANDER = """
 import asyncio, datetime, sys
-from services.command_queue import expansion
+from services.command_queue import expansion, jobs
 from shared.db.pool import open_pool
 
 async def run():
@@ -103,6 +104,29 @@ async def test_an_urgent_command_does_not_wait_for_the_large_ones(fleet: Fleet) 
     await _bite(fleet)
     left = [(await fleet.show(one))["progress"]["unexpanded"] for one in large]
     assert abs(left[0] - left[1]) <= targets.CHUNK
+
+
+async def test_a_command_that_another_process_took_in_ends_the_rest_of_a_large_one(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_LONGEST_REST", 3600.0)
+    context = fleet.trial.context
+    settings = context.settings.model_copy(update={"fan_out_share": 1e-6})
+    # Its wakers are never called: as in a process of its own.
+    apart = jobs.jobs(settings, context.pool, context.road, fleet.clock, Wake(), Wake())
+    expand = next(job for job in apart if job.name == "expand targets")
+    devices = await _many(fleet)
+    await _command(fleet, devices)
+    assert await expand.run()
+    rests = asyncio.ensure_future(expand.run())
+    while len(await fleet.queued()) < 2 * targets.CHUNK:  # noqa: ASYNC110 - it is in the database
+        await asyncio.sleep(0.01)
+    assert not rests.done()
+    urgent = await _command(fleet, devices[:1])
+    async with asyncio.timeout(60):
+        await rests
+        await expand.run()
+    assert (await fleet.show(urgent))["progress"] == {"queued": 1}
 
 
 async def test_the_higher_priority_goes_first_among_equals(fleet: Fleet) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import platform
+import struct
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
@@ -39,11 +42,28 @@ def child() -> Iterator[int]:
     process.stdout.close()
 
 
+def threads(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task")
+    return [int(one.name) for one in tasks.iterdir()] if tasks.exists() else [pid]
+
+
 def niceness(pid: int) -> set[int]:
     """Of all its threads."""
-    tasks = Path(f"/proc/{pid}/task")
-    threads = [int(one.name) for one in tasks.iterdir()] if tasks.exists() else [pid]
-    return {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+    return {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads(pid)}
+
+
+def slices(pid: int) -> set[int]:
+    """Nanoseconds that each of its threads may run before another has its turn.
+
+    See sched_getattr(2); 0: this kernel tells no slices.
+    """
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
+    found = ctypes.create_string_buffer(48)
+    told: set[int] = set()
+    for thread in threads(pid):
+        assert ctypes.CDLL(None).syscall(number, thread, found, 48, 0) == 0
+        told.add(struct.unpack("=IIQiIQQQ", found.raw)[5])
+    return told
 
 
 def test_every_thread_and_the_session_give_way(child: int) -> None:
@@ -52,6 +72,18 @@ def test_every_thread_and_the_session_give_way(child: int) -> None:
     session = Path(f"/proc/{child}/autogroup")
     if session.exists():
         assert session.read_text().split()[-2:] == ["nice", "17"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="slices are a matter of this kernel")
+def test_every_thread_lets_itself_be_interrupted(child: int) -> None:
+    usual = slices(os.getpid())
+    priority.lower(0, child)
+    assert slices(child) == usual
+    priority.lower(17, child)
+    assert {os.sched_getscheduler(thread) for thread in threads(child)} == {os.SCHED_BATCH}
+    assert niceness(child) == {17}
+    if usual != {0}:
+        assert min(slices(child)) > max(usual)
 
 
 def test_who_gives_way_further_already_is_left_alone(child: int) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 from shared.db.pool import Connection, Record
 
 CHUNK: Final = 250
-_ROWS: Final = 20
+_IDS_AT_ONCE: Final = 2000
 
 ADD = """
 INSERT INTO target (
@@ -47,6 +47,10 @@ CROSS JOIN LATERAL (
     WHERE target.ordinal = next.ordinal AND target.chunk = next.chunk AND NOT target.plain OFFSET 0
 ) AS t
 {_ENOUGH}
+"""
+IS_NEW = """
+SELECT EXISTS (SELECT FROM target WHERE plain AND chunk = 0)
+    OR EXISTS (SELECT FROM target WHERE NOT plain AND chunk = 0)
 """
 DONE = """
 DELETE FROM target AS t USING unnest($1::bigint[], $2::int[]) AS done (ordinal, chunk)
@@ -169,8 +173,15 @@ async def add(tx: Connection, lists: Sequence[Frozen]) -> None:
         for one in of.chunks
     ]
     # In pieces: encoding 100,000 ids in one go would hold up everything else.
-    for at in range(0, len(rows), _ROWS):
-        await tx.executemany(ADD, rows[at : at + _ROWS])
+    ids = sum(len(one.device_ids) for of in lists for one in of.chunks)
+    size = max(1, _IDS_AT_ONCE * len(rows) // max(1, ids))
+    for at in range(0, len(rows), size):
+        await tx.executemany(ADD, rows[at : at + size])
+
+
+async def is_new(tx: Connection) -> bool:
+    """Whether the first chunk of a command is still there."""
+    return bool(await tx.fetchval(IS_NEW))
 
 
 async def read_next(tx: Connection, limit: int) -> Taken:
