@@ -17,14 +17,17 @@ _NUMBER: Final = operator.attrgetter("int")
 
 async def in_order(ids: Sequence[UUID]) -> list[UUID]:
     """Each id once, sorted."""
-    runs = [sorted(some, key=_NUMBER) async for some in turns.pieces(ids)]
-    if len(runs) > 1:
-        await turns.pause()
+    runs = [
+        sorted({one.int: one for one in some}.values(), key=_NUMBER)
+        async for some in turns.pieces(ids)
+    ]
+    if len(runs) == 1:
+        return runs[0]
     distinct = (one for one, _ in groupby(heapq.merge(*runs, key=_NUMBER)))
-    found = list(islice(distinct, turns.PIECE))
-    while len(runs) > 1 and (some := list(islice(distinct, turns.PIECE))):
-        found += some
+    found: list[UUID] = []
+    while some := list(islice(distinct, turns.PIECE)):
         await turns.pause()
+        found += some
     return found
 
 
