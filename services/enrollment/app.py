@@ -64,7 +64,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 departures,
                 revocations,
                 Housekeeping(pool, settings, clock),
-                Retelling(pool, settings),
+                Retelling(pool, settings, clock),
                 departed,
             ),
         )

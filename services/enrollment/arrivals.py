@@ -31,6 +31,9 @@ Arrival = Attempt | Update
 Accepted = authenticating.Accepted | opening.Accepted
 
 _TRIES = 5
+_LANES = 2
+_CROWD = 4
+"""While PostgreSQL writes one batch, the next is decided here; for fewer it does not pay."""
 
 
 class Arrivals:
@@ -39,7 +42,12 @@ class Arrivals:
     def __init__(self, pool: Pool, internal: InternalClient, clock: Clock) -> None:
         self._internal, self._clock = internal, clock
         self._batcher: Batcher[Arrival, Accepted] = Batcher(
-            "enrollment.arrivals", pool, self._flush, key=lambda one: one.udid
+            "enrollment.arrivals",
+            pool,
+            self._flush,
+            key=lambda one: one.udid,
+            parallel=_LANES,
+            crowd=_CROWD,
         )
 
     async def begin(self, pin: Pin, claim: Claim) -> Pin:
@@ -163,12 +171,20 @@ class _Taken:
         return free
 
 
+def _newcomer(one: Accepted) -> bool:
+    """Nobody can know the device, and its TokenUpdate is to come: then its state is told once
+    (docs/decisions/0032-a-newcomer-is-told-with-its-token-update.md).
+    """
+    return isinstance(one, authenticating.Accepted) and one.newcomer
+
+
 async def _write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> None:
     begun = [one for one in accepted if isinstance(one, authenticating.Accepted)]
     opened = [one for one in accepted if isinstance(one, opening.Accepted)]
     events = await authenticating.write(tx, begun, now) if begun else []
     completed = await opening.write(tx, opened, now) if opened else None
-    after = await states.read(tx, [one.device_id for one in accepted])
+    told_now = [one.device_id for one in accepted if not _newcomer(one)]
+    after = await states.read(tx, told_now) if told_now else []
     if completed:
         events += completed.events({state.device_id: state for state in after})
     trails: dict[UUID | None, Trail] = {one.device_id: one.trail for one in accepted}

@@ -55,6 +55,11 @@ class Accepted:
         return self.attempt.trail
 
     @property
+    def newcomer(self) -> bool:
+        """Whether the device is new to the house and trusted: what it lacks are its tokens."""
+        return self.decision.unheard_of and not self.decision.quarantined
+
+    @property
     def bound(self) -> Pin:
         """The certificate's pin as this Authenticate leaves it."""
         begun = _begun(self)

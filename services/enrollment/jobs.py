@@ -28,4 +28,5 @@ def jobs(
         Job("crl", settings.crl_check, revocations.sign_due),
         Job("forget", _HOUR, housekeeping.forget),
         Job("retell", settings.retell_every, retelling.tell_next),
+        Job("newcomers", settings.newcomers_every, retelling.tell_newcomers),
     ]

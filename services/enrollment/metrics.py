@@ -44,6 +44,10 @@ STATES_RETOLD = Counter(
     "muster_enrollment_states_retold_total",
     "States of devices told anew in the slow round that keeps the compacted topic right.",
 )
+STALLED = Counter(
+    "muster_enrollment_stalled_total",
+    "New devices that authenticated and sent no TokenUpdate for a while.",
+)
 AUTHORITY_EXPIRES_SECONDS = Gauge(
     "muster_enrollment_authority_expires_seconds",
     "Until the certificate that signs in this role expires.",

@@ -48,6 +48,9 @@ class EnrollmentSettings(Settings):
     forget_after_days: int = Field(default=30, ge=1)
     """Sessions that were never used, and credentials that are over, are kept so long."""
 
+    newcomer_patience: float = Field(default=30.0, ge=1)
+    """How long a new device may take to its TokenUpdate before others hear of it as pending."""
+    newcomers_every: float = Field(default=10.0, gt=0)
     retell_every: float = Field(default=60.0, gt=0)
     retell_days: int = Field(default=7, ge=1, le=90)
     """In about so many days the state of every device is told anew (decision 31)."""

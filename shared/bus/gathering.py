@@ -19,14 +19,13 @@ from shared.bus.applying import apply, is_compacted
 from shared.bus.context import correlated
 from shared.bus.ending import ended
 from shared.bus.handlers import Handlers
+from shared.bus.pacing import pace
 from shared.bus.records import Arrival
 from shared.db.pool import Pool, describe
 from shared.events import Event
 
 log = logging.getLogger(__name__)
 
-PACE_SECONDS = 0.05
-"""From one transaction of a topic to the next, while they do not fill one."""
 FULL = 256
 """Events that wait no longer."""
 
@@ -41,11 +40,12 @@ class _Waiting:
 
 @dataclass
 class _Topic:
-    """Who waits for the next transaction of a topic, and when the last one began."""
+    """Who waits for the next transaction of a topic, when the last one began and what it took."""
 
     waiting: list[_Waiting] = field(default_factory=list)
     full: asyncio.Event = field(default_factory=asyncio.Event)
     began: float = float("-inf")
+    took: float = 0.0
     collects: bool = False
 
     @property
@@ -116,12 +116,14 @@ class Gathering:
         await _at_its_time(topic)
         async with self._turns:
             taken = topic.take()
-            topic.began, topic.collects = time.monotonic(), False
+            begun = topic.began = time.monotonic()
+            topic.collects = False
             topic.full.clear()
             self._collect(topic)
             took = len(taken) > 1 and await self._took_effect(
                 [arrival for one in taken for arrival in one.arrivals]
             )
+            topic.took = time.monotonic() - begun
         for one in taken:
             if not one.done.done():
                 one.done.set_result(took)
@@ -163,7 +165,7 @@ class Gathering:
 
 async def _at_its_time(topic: _Topic) -> None:
     """Wait until the last transaction of the topic began long enough ago, or one would be full."""
-    rest = topic.began + PACE_SECONDS - time.monotonic()
+    rest = topic.began + pace(topic.took) - time.monotonic()
     if rest > 0:
         try:
             async with asyncio.timeout(rest):

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from shared.bus import metrics, waking
 from shared.bus.ending import ended
 from shared.bus.kafka import KafkaAccess
+from shared.bus.pacing import pace
 from shared.bus.sending import BrokerUnavailableError, Sending
 from shared.bus.shards import Shards
 from shared.db.pool import Connection, Record, describe, is_transient
@@ -23,9 +24,6 @@ log = logging.getLogger(__name__)
 
 BATCH_ROWS = 500
 BATCH_BYTES = 8 * 1024 * 1024
-PACE_SECONDS = 0.05
-"""From one round to the next while rows keep coming and do not fill a batch: what comes meanwhile
-goes together. The first after a silence goes at once."""
 _BALANCE_SECONDS = 1.0
 _OBSERVE_SECONDS = 5.0
 _FIRST_PAUSE = 0.1
@@ -193,8 +191,8 @@ class Relay:
                 await self._sleep(self._poll_seconds)
             elif sent:
                 pause = _FIRST_PAUSE
-                if len(rows) < BATCH_ROWS:
-                    await self._rest(begun + PACE_SECONDS)
+                if len(rows) < BATCH_ROWS:  # what comes meanwhile goes together
+                    await self._rest(begun + pace(time.monotonic() - begun))
             else:
                 # A wake-up must not turn an outage of the broker into a busy loop.
                 await asyncio.sleep(pause)

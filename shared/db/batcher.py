@@ -34,7 +34,7 @@ same items after a rollback. A result that is an exception is raised to that cal
 Lock = Callable[[Connection, Sequence[Any]], Awaitable[None]]
 """Takes the batch's keys, locks their rows in an order that every transaction keeps."""
 
-_CROWD = 32
+CROWD = 32
 """Keys that wait: below it one lane serves best."""
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
@@ -58,9 +58,9 @@ class Batcher(Generic[Item, Result]):
     `lock` runs first with the batch's keys; a batch holds a key once, and two batches on their way
     never share one, so items of a key are written in the order they came. At most `max_waiting`
     items wait, nobody for more than about `longest` seconds; passing errors are tried again for
-    `patience` seconds; `parallel` batches may be on their way at once. `first` goes in BEGIN's
-    round trip; with `reads` a flush is one statement that only reads, and gets a connection without
-    a transaction.
+    `patience` seconds; `parallel` batches may be on their way at once, each further one for `crowd`
+    keys that wait. `first` goes in BEGIN's round trip; with `reads` a flush is one statement that
+    only reads, and gets a connection without a transaction.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Batcher(Generic[Item, Result]):
         max_batch: int = 256,
         max_waiting: int = 2000,
         parallel: int = 1,
+        crowd: int = CROWD,
         patience: float = 10.0,
         longest: float = 10.0,
         first: str = "",
@@ -82,7 +83,8 @@ class Batcher(Generic[Item, Result]):
         self._name, self._pool, self._first, self._reads = name, pool, first, reads
         self._flush, self._key, self._lock = flush, key, lock
         self._max_batch, self._max_waiting = max_batch, max_waiting
-        self._parallel, self._patience, self._longest = parallel, patience, longest
+        self._parallel, self._crowd = parallel, crowd
+        self._patience, self._longest = patience, longest
         # Entries by key; `_ready` holds the keys that wait and are not on their way.
         self._queues: dict[Any, deque[_Entry[Item]]] = {}
         self._ready: deque[Any] = deque()
@@ -134,7 +136,7 @@ class Batcher(Generic[Item, Result]):
     def _start_worker(self) -> None:
         """Open a lane: the first for anybody, each further one for a crowd."""
         lanes = len(self._workers)
-        if lanes < self._parallel and len(self._ready) > lanes * _CROWD:
+        if lanes < self._parallel and len(self._ready) > lanes * self._crowd:
             # A context of its own: a batch belongs to all of its callers, not to the first one.
             task = asyncio.create_task(self._work(), context=contextvars.Context())
             self._workers.add(task)
@@ -148,7 +150,7 @@ class Batcher(Generic[Item, Result]):
                 finally:
                     del self._flying[id(batch)]
                     self._release(batch)
-                if len(self._workers) > 1 and len(self._ready) <= _CROWD:
+                if len(self._workers) > 1 and len(self._ready) <= self._crowd:
                     return  # the others manage
         finally:
             # Here, not in a callback: a caller that was just answered may put again before the

@@ -68,7 +68,7 @@ def arrivals(*events: DeviceSeen, partition: int = 0) -> list[Arrival]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is held back waits until somebody hurries."""
-    monkeypatch.setattr(gathering, "PACE_SECONDS", FOR_EVER)
+    monkeypatch.setattr(gathering, "pace", lambda _took: FOR_EVER)
 
 
 async def test_partitions_that_come_together_share_a_transaction(pool: Pool) -> None:

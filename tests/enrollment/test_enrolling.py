@@ -17,10 +17,9 @@ async def test_authenticate_then_token_update_enrolls(house: House) -> None:
     answer = await house.check_in(device, device.authenticate())
     assert (answer.status, answer.body) == (200, b"")
     told = await house.told()
-    pending = told.enrollment
-    assert (pending.state, pending.generation, pending.channels) == ("pending", 1, [])
+    issued = told.one(CertificateIssued)
+    assert not told.of(DeviceState)  # that comes with its tokens
     assert not told.of(DeviceEnrolled)
-    assert told.one(CertificateIssued).sha256 in pending.pins
 
     answer = await house.check_in(device, device.token_update())
     assert (answer.status, answer.body) == (200, b"")
@@ -30,7 +29,8 @@ async def test_authenticate_then_token_update_enrolls(house: House) -> None:
     [channel] = told.enrollment.channels
     assert enrolled.channel_id == channel.channel_id
     assert (enrolled.platform, enrolled.serial, enrolled.again) == ("ios", device.serial, False)
-    assert told.enrollment.state == "enrolled"
+    assert (told.enrollment.state, told.enrollment.generation) == ("enrolled", 1)
+    assert issued.sha256 in told.enrollment.pins
     assert channel.open
     assert channel.push_topic == TOPIC
     assert channel.push is not None
@@ -100,6 +100,7 @@ async def test_a_personal_device_never_grants_the_right_to_erase(house: House) -
     device = house.device()
     device.identity = await house.identity_of(document)
     await house.check_in(device, device.authenticate())
+    await house.check_in(device, device.token_update())
     told = await house.told()
     assert told.state.ownership == "personal"
     assert told.enrollment.access_rights == 8191 & ~8

@@ -1,4 +1,4 @@
-"""The slow round in which every device's state is told anew."""
+"""States that no request tells: in the slow round, and of newcomers that stop half-way."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from uuid import UUID
 
 import pytest
 
+from services.enrollment import retelling
 from services.enrollment.retelling import Retelling
 from shared.events.device_state import DeviceState
-from tests.enrollment.conftest import House
+from tests.enrollment.conftest import Apple, House
 
 
 async def turn(house: House) -> list[DeviceState]:
@@ -47,5 +48,64 @@ async def test_a_larger_fleet_takes_larger_steps_but_never_large_ones(
     await house.query("ANALYZE device")
     context = house.service.context
     settings = context.settings.model_copy(update={"retell_every": every})
-    await Retelling(context.pool, settings).tell_next()
+    await Retelling(context.pool, settings, house.clock).tell_next()
     assert len((await house.told()).of(DeviceState)) == told
+
+
+async def begins(house: House) -> Apple:
+    """A new device after its Authenticate."""
+    device = house.device()
+    device.identity = await house.identity(await house.credential())
+    assert (await house.check_in(device, device.authenticate())).status == 200
+    return device
+
+
+async def newcomers(house: House) -> list[DeviceState]:
+    await house.service.run_job("newcomers")
+    return (await house.told()).of(DeviceState)
+
+
+async def test_a_newcomer_that_sends_no_tokens_is_told_of_once_as_pending(house: House) -> None:
+    device = await begins(house)
+    assert not (await house.told()).of(DeviceState)
+    house.later(seconds=29)
+    assert await newcomers(house) == []
+    house.later(seconds=2)
+    [state] = await newcomers(house)
+    assert state.device_id == await house.id_of(device)
+    [enrollment] = state.enrollments
+    assert (enrollment.state, enrollment.generation, enrollment.channels) == ("pending", 1, [])
+    assert len(enrollment.pins) == 1
+    assert await newcomers(house) == []
+    assert (await house.check_in(device, device.token_update())).status == 200
+    assert (await house.told()).enrollment.state == "enrolled"  # late is not never
+
+
+async def test_who_is_complete_is_not_told_of_again_and_who_repeats_holds_nobody_up(
+    house: House,
+) -> None:
+    """A device that repeats its Authenticate all the time is always young."""
+    restless, quiet, quick = [await begins(house) for _ in range(3)]
+    await house.check_in(quick, quick.token_update())
+    house.later(seconds=31)
+    await house.check_in(restless, restless.authenticate())
+    assert [state.enrollments[0].generation for state in (await house.told()).of(DeviceState)] == [
+        1,
+        2,
+    ]
+    assert [state.device_id for state in await newcomers(house)] == [await house.id_of(quiet)]
+
+
+async def test_many_newcomers_are_told_of_page_by_page(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retelling, "_PAGE", 2)
+    devices = [await begins(house) for _ in range(5)]
+    house.later(seconds=31)
+    await house.told()
+    context = house.service.context
+    job = Retelling(context.pool, context.settings, house.clock)
+    more = [await job.tell_newcomers() for _ in range(4)]
+    assert more == [True, True, False, False]
+    told = [state.device_id for state in (await house.told()).of(DeviceState)]
+    assert sorted(told) == sorted([await house.id_of(device) for device in devices])
