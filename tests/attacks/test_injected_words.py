@@ -120,6 +120,7 @@ async def test_what_a_device_calls_itself_is_kept_as_it_is_and_harms_nobody(hous
         await house.told()
         message = device.authenticate(DeviceName=word, ModelName=word, OSVersion=word)
         assert (await house.check_in(device, message)).status == 200
+        assert (await house.check_in(device, device.token_update())).status == 200
         kept = word.replace("\r", "").replace("\n", "")
         state = (await house.told()).state
         assert (state.name, state.os_version) == (kept, kept)
