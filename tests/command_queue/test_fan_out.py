@@ -66,6 +66,25 @@ async def _bite(fleet: Fleet) -> bool:
     return bool(await expansion.expand(fleet.trial.context.pool, fleet.clock.now(), _UNKNOWN))
 
 
+async def test_small_commands_share_a_bite_and_a_large_one_goes_on_alone(fleet: Fleet) -> None:
+    devices = await _many(fleet, 700)
+    await _command(fleet, devices[:1])  # what such devices can do is known from now on
+    await _bite(fleet)
+    large = await _command(fleet, devices)
+    small = [await _command(fleet, devices[:100]) for _ in range(3)]
+    queued = []
+    for _ in range(4):
+        await _bite(fleet)
+        shown = [await fleet.show(command) for command in (large, *small)]
+        queued.append([one["progress"].get("queued", 0) for one in shown])
+    assert queued == [
+        [250, 100, 100, 0],  # 450 of at most 500
+        [250, 100, 100, 100],
+        [500, 100, 100, 100],
+        [700, 100, 100, 100],
+    ]
+
+
 async def test_every_target_is_queued_once_and_told_of_once(fleet: Fleet) -> None:
     devices = await _many(fleet)
     command = await _command(fleet, [*devices, *devices[:100]])

@@ -80,7 +80,10 @@ class Chunk:
 
 
 async def next_chunks(tx: Connection, limit: int) -> list[Chunk]:
-    """Return the plain chunks that are next, together at most `limit` targets, or one chunk."""
+    """Return the plain chunks that are next, together at most `limit` targets, or one chunk.
+
+    Of small commands twice as many.
+    """
     return [Chunk(row["chunk"], Asked.of(row)) for row in await tx.fetch(NEXT_PLAIN, limit)]
 
 
