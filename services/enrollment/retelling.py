@@ -9,15 +9,17 @@ TokenUpdate comes; if none comes, it is told here
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import timedelta
 from itertools import takewhile
+from uuid import UUID
 
 from services.enrollment import metrics
 from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import rounds, states
 from shared.bus import outbox
 from shared.db.locks import lock_devices
-from shared.db.pool import Pool, transaction
+from shared.db.pool import Connection, Pool, transaction
 from shared.runtime.clock import Clock
 
 _DAY = 86_400.0
@@ -38,8 +40,7 @@ class Retelling:
         async with transaction(self._pool) as tx:
             limit = min(_MOST, max(1, math.ceil(await rounds.devices(tx) * self._share)))
             devices = await rounds.next_devices(tx, limit)
-            await lock_devices(tx, devices)
-            await outbox.emit(tx, await states.read(tx, devices))
+            await _tell(tx, devices)
             await rounds.move(tx, devices[-1] if len(devices) == limit else rounds.START)
         metrics.STATES_RETOLD.inc(len(devices))
 
@@ -53,8 +54,12 @@ class Retelling:
                 return False
             stalled = {one.device_id for one in over if one.waits}
             if stalled:
-                await lock_devices(tx, sorted(stalled))
-                await outbox.emit(tx, await states.read(tx, sorted(stalled)))
+                await _tell(tx, stalled)
             await rounds.passed(tx, over[-1].enrollment_id)
         metrics.STALLED.inc(len(stalled))
         return len(over) == _PAGE
+
+
+async def _tell(tx: Connection, devices: Collection[UUID]) -> None:
+    await lock_devices(tx, devices)
+    await outbox.emit(tx, await states.read(tx, devices))

@@ -27,7 +27,7 @@ _UNKNOWN = timedelta(minutes=10)
 # A process that expands until it is killed.
 _EXPANDER = """
 import asyncio, datetime, sys
-from services.command_queue import expansion, jobs
+from services.command_queue import expansion
 from shared.db.pool import open_pool
 
 async def run():

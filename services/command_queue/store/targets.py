@@ -38,7 +38,6 @@ _COMMAND: Final = """
 c.command_id, c.ordinal, c.kind, c.request_type, c.state, c.priority, c.created_at, c.end_reason,
 c.correlation_id, c.traceparent
 """
-_ENOUGH: Final = "WHERE next.total <= greatest($1, next.size)"
 # Small commands fill a bite of twice as many targets, which costs each a little less; the chunks of
 # large ones go one by one.
 NEXT_PLAIN = f"""
@@ -52,7 +51,7 @@ CROSS JOIN LATERAL (
     SELECT * FROM target
     WHERE target.ordinal = next.ordinal AND target.chunk = next.chunk AND NOT target.plain OFFSET 0
 ) AS t
-{_ENOUGH}
+WHERE next.total <= greatest($1, next.size)
 """
 IS_NEW = """
 SELECT EXISTS (SELECT FROM target WHERE plain AND chunk = 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection
 from uuid import UUID
 
 from shared.db.pool import Connection, Record
@@ -37,7 +37,7 @@ ORDER BY d.device_id, e.place, c.channel_id
 """
 
 
-async def read(tx: Connection, devices: Sequence[UUID]) -> list[DeviceState]:
+async def read(tx: Connection, devices: Collection[UUID]) -> list[DeviceState]:
     """The state of these devices, in the order of their ids; call with their rows locked."""
     by_device: dict[UUID, dict[UUID | None, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for row in await tx.fetch(READ, list(devices)):
