@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from services.compliance.baseline import BASELINE_ID
+from services.compliance.store import devices, verdicts
 from shared.bus import apply
 from shared.bus.testing import travelled
 from shared.events import uuid7
@@ -395,3 +396,35 @@ async def test_the_baseline_is_there_at_first_and_stays_deleted(
 
     async with SERVICE.build(context):
         assert (await compliance.call("GET", "/policies")).json["items"] == []
+
+
+async def test_a_device_costs_the_same_beside_a_fleet(compliance: Any) -> None:
+    """Planned while the tables were empty, as a service that has just begun does it."""
+    road = compliance.service.context.road
+    async with road.acquire() as connection:
+        prepared = {"roll up": (devices.ROLL_UP, 2), "read": (verdicts.READ, 2)}
+        for name, (statement, _) in prepared.items():
+            await connection.execute(f'PREPARE "{name}" AS {statement}')
+        await connection.execute(
+            "INSERT INTO device (device_id, platform, ownership, managed, state)"
+            " SELECT gen_random_uuid(), 'ios', 'corporate', true, 'stale'"
+            " FROM generate_series(1, 3000)"
+        )
+        await connection.execute(
+            "INSERT INTO verdict (device_id, policy_id, policy_version, state, findings,"
+            " evaluated_at, changed_at)"
+            " SELECT device_id, policy, 1, 'not_evaluated', '[]', now(), now() FROM device,"
+            " (SELECT gen_random_uuid() AS policy FROM generate_series(1, 5)) AS policies"
+        )
+        [row] = await connection.fetch("SELECT device_id, policy_id FROM verdict LIMIT 1")
+        ladder = "'{noncompliant,error,stale,not_evaluated,compliant}'"
+        one, policy = f"'{{{row['device_id']}}}'", f"'{{{row['policy_id']}}}'"
+        for call in (f'"roll up"({one}, {ladder})', f'"read"({one}, {policy})'):
+            [found] = await connection.fetch(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {call}"
+            )
+            [told] = found["QUERY PLAN"]
+            assert told["Plan"]["Shared Hit Blocks"] < 150, told
+        state = "SELECT state FROM device WHERE device_id = $1"
+        assert await connection.fetchval(state, row["device_id"]) == "not_evaluated"
+        await connection.execute("DEALLOCATE ALL")

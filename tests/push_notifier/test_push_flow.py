@@ -17,6 +17,7 @@ from services.push_notifier.consumers import handlers
 from services.push_notifier.sending import Sender
 from services.push_notifier.settings import PushSettings
 from services.push_notifier.stand_in import StandInPortal
+from services.push_notifier.store import attempts, channels
 from shared.bus import apply, outbox
 from shared.bus.testing import travelled
 from shared.db.pool import Pool, open_pool
@@ -315,6 +316,36 @@ async def test_a_refused_certificate_opens_the_circuit_for_its_topic(road: Road)
     road.clock.advance(timedelta(minutes=2))
     await road.sender.run()
     assert [push["status"] for push in road.apns.received] == [403, 200, 200]
+
+
+async def test_a_refused_certificate_costs_the_other_topics_nothing(road: Road) -> None:
+    """However many wait for it: a look steps over the topic, and takes what waits longest."""
+    now = road.clock.now()
+    async with road.pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO channel (channel_id, device_id, open, topic, push, waiting_since,"
+            " next_push_at) SELECT gen_random_uuid(), gen_random_uuid(), true, topic, 'x', $1,"
+            " $1::timestamptz - place * interval '1 second'"
+            " FROM (VALUES ('a', 1), ('refused', 30000), ('z', 2)) AS topics (topic, many),"
+            " LATERAL generate_series(1, many) AS place",
+            now,
+        )
+        await connection.execute("ANALYZE channel")
+        await attempts.open_circuits(connection, ["refused"], now, timedelta(hours=1), "expired")
+        plan = await connection.fetchval(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + channels.CLAIM_DUE,
+            now,
+            timedelta(0),
+            100,
+        )
+        assert plan[0]["Plan"]["Shared Hit Blocks"] < 100
+        later, lease = now + timedelta(seconds=5), timedelta(minutes=1)
+        first = await channels.claim_due(connection, later, lease, 2)
+        rest = await channels.claim_due(connection, later, lease, 2)
+        assert sorted(one.topic for one in [*first, *rest]) == ["a", "z", "z"]
+        assert len(first) == 2
+        again = await channels.claim_due(connection, now + timedelta(hours=2), lease, 40000)
+    assert len(again) == 30003
 
 
 async def test_busy_and_broken_answers_are_tried_again(road: Road) -> None:

@@ -56,12 +56,12 @@ WHERE device.device_id = news.device_id AND coalesce(device.seen_at < news.at, t
 """
 
 # $2: the ladder, worst first. What does not apply does not count (services.compliance.verdicts).
+# A state is no condition here: the index by state would be read for it, with all its devices.
 ROLL_UP = """
 WITH worst AS (
     SELECT device_id, state AS before, CASE WHEN managed THEN coalesce(
-        (SELECT verdict.state FROM verdict
-         WHERE verdict.device_id = device.device_id AND verdict.state = ANY($2::text[])
-         ORDER BY array_position($2::text[], verdict.state) LIMIT 1),
+        ($2::text[])[(SELECT min(array_position($2::text[], verdict.state)) FROM verdict
+                      WHERE verdict.device_id = device.device_id)],
         'not_evaluated') END AS after
     FROM device WHERE device_id = ANY($1::uuid[])
 )

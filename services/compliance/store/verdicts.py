@@ -12,9 +12,12 @@ from services.compliance.verdicts import Verdict
 from shared.db.pool import Connection
 from shared.events.compliance import VerdictState
 
+# By pairs: with two lists an index may be walked along the one it should not.
 READ = """
-SELECT device_id, policy_id, policy_version, state, findings, evaluated_at FROM verdict
-WHERE device_id = ANY($1::uuid[]) AND policy_id = ANY($2::uuid[])
+SELECT device_id, policy_id, policy_version, state, findings, evaluated_at
+FROM unnest($1::uuid[]) AS judged (device_id)
+CROSS JOIN unnest($2::uuid[]) AS by (policy_id)
+JOIN verdict USING (device_id, policy_id)
 """
 
 WRITE = """

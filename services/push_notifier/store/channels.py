@@ -75,15 +75,30 @@ WHERE device_id = $1 AND open
 RETURNING channel_id
 """
 
-CLAIM_DUE = """
-UPDATE channel SET next_push_at = $1::timestamptz + $2::interval, attempts = attempts + 1
-WHERE channel_id IN (
-    SELECT channel_id FROM channel
-    WHERE next_push_at <= $1 AND open AND dead_at IS NULL AND push IS NOT NULL
-      AND NOT EXISTS (SELECT FROM circuit WHERE circuit.topic = channel.topic AND open_until > $1)
+# Topics first, by steps through the index, and of each only what waits longest: behind a refused
+# certificate the whole fleet may be due, and a look must not read it. Topics are few.
+_DUE = "next_push_at IS NOT NULL AND open AND dead_at IS NULL AND push IS NOT NULL"
+CLAIM_DUE = f"""
+WITH RECURSIVE topics AS (
+    (SELECT topic FROM channel WHERE {_DUE} ORDER BY topic LIMIT 1)
+    UNION ALL
+    SELECT (SELECT channel.topic FROM channel
+            WHERE {_DUE} AND channel.topic > topics.topic ORDER BY channel.topic LIMIT 1)
+    FROM topics WHERE topic IS NOT NULL
+), due AS (
+    SELECT oldest.* FROM topics CROSS JOIN LATERAL (
+        SELECT channel_id, next_push_at FROM channel
+        WHERE channel.topic = topics.topic AND next_push_at <= $1 AND {_DUE}
+        ORDER BY next_push_at LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    ) AS oldest
+    WHERE NOT EXISTS (SELECT FROM circuit WHERE circuit.topic = topics.topic AND open_until > $1)
     ORDER BY next_push_at LIMIT $3
-    FOR UPDATE OF channel SKIP LOCKED)
-RETURNING channel_id, device_id, topic, push, push_updated_at, waiting_since, attempts, traceparent
+)
+UPDATE channel SET next_push_at = $1::timestamptz + $2::interval, attempts = attempts + 1
+FROM due WHERE channel.channel_id = due.channel_id
+RETURNING channel.channel_id, device_id, topic, push, push_updated_at, waiting_since, attempts,
+          traceparent
 """
 
 SETTLE = """
