@@ -91,8 +91,9 @@ WANTED: Final = {
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
-    parser.add_argument("--devices", type=int, default=2400, help="of the fleet (2400)")
+    parser.add_argument("--devices", type=int, default=10_000, help="of the fleet (10000)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each system (3)")
+    parser.add_argument("--runs", type=int, default=1, help="on fresh databases (1)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each poll (5)")
     parser.add_argument("--connections", type=int, nargs="+", default=[16, 2], help="(16 and 2)")
     parser.add_argument("--only", choices=WORKS, nargs="+", help="only these (and enroll)")
@@ -103,17 +104,22 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def turns(arguments: argparse.Namespace, devices: Sequence[Device]) -> Iterator[tuple[str, Turn]]:
-    """Which work is done with which devices, in order; everybody has enrolled before the polls."""
+    """Which work is done with which devices, in order; everybody has enrolled before the polls.
+
+    Enrollments are one window for each number of connections: a wave, not its first third of a
+    second, and what a fleet costs that grows meanwhile is in it for both.
+    """
     levels: list[int] = arguments.connections
-    slices = len(levels) * arguments.rounds
-    size = len(devices) // slices
-    parts = [devices[at * size : (at + 1) * size] for at in range(slices)]
-    enrolled = devices[: size * slices]
-    wanted = [name for name in WORKS if name in (arguments.only or WORKS) or name == "enroll"]
-    for name in wanted:
-        for place in range(slices):
-            connections = levels[place // arguments.rounds]
-            yield name, Turn(enrolled, parts[place], connections, arguments.seconds)
+    size = len(devices) // len(levels)
+    enrolled = devices[: size * len(levels)]
+    for place, connections in enumerate(levels):
+        joining = enrolled[place * size : (place + 1) * size]
+        yield "enroll", Turn(enrolled, joining, connections, arguments.seconds)
+    for name in WORKS:
+        if name != "enroll" and name in (arguments.only or WORKS):
+            for connections in levels:
+                turn = Turn(enrolled, (), connections, arguments.seconds)
+                yield from [(name, turn)] * arguments.rounds
 
 
 async def _run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -124,6 +130,16 @@ async def _run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with progress.step(f"keys and certificates of {arguments.devices} devices"):
         fleet = await asyncio.to_thread(prepare, CACHE / "bench", arguments.devices)
     signing.forget_old(CACHE / "bench" / "signatures")
+    for _ in range(arguments.runs):
+        lines += await _measured(arguments, fleet, progress)
+    return lines
+
+
+async def _measured(
+    arguments: argparse.Namespace, fleet: Fleet, progress: Progress
+) -> list[dict[str, Any]]:
+    """One run on fresh databases."""
+    lines: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
         grounds = await _grounds(stack, fleet)
         everything = {
