@@ -35,13 +35,14 @@ from shared.runtime.service import Context, Parts, Service
 @asynccontextmanager
 async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
     settings, pool, clock = context.settings, context.pool, context.clock
+    road = context.road
     departed = Wake()
     authorities = Authorities(pool, context.cipher, settings, clock)
     await authorities.refresh()
     refusals = Refusals(pool, clock)
     revocations = Revocations(pool, authorities, settings, clock)
     await revocations.sign_due()
-    departures = Departures(pool, context.internal, clock)
+    departures = Departures(road, context.internal, clock)
     async with (
         _kept_fresh(authorities),
         _check_ins(context, refusals, departed) as check_ins,
@@ -49,14 +50,14 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
         yield Parts(
             values={
                 devices.CHECK_INS: check_ins,
-                devices.HANDOUTS: Handouts(pool, authorities, refusals, settings, clock),
-                devices.ISSUING: Issuing(pool, authorities, refusals, settings, clock),
+                devices.HANDOUTS: Handouts(road, authorities, refusals, settings, clock),
+                devices.ISSUING: Issuing(road, authorities, refusals, settings, clock),
                 devices.AUTHORITIES: authorities,
                 devices.REVOCATIONS: revocations,
                 api.CREDENTIALS: Credentials(pool, settings, clock),
                 api.DIRECTORY: Directory(pool, departures, clock),
                 api.QUARANTINE: Quarantine(pool, context.internal, clock),
-                imports.IMPORTS: Imports(pool, context.cipher, context.sealing, authorities, clock),
+                imports.IMPORTS: Imports(road, context.cipher, context.sealing, authorities, clock),
             },
             handlers=handlers(clock, departed),
             jobs=jobs(
@@ -64,7 +65,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 departures,
                 revocations,
                 Housekeeping(pool, settings, clock),
-                Retelling(pool, settings, clock),
+                Retelling(road, settings, clock),
                 departed,
             ),
         )

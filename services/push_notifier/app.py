@@ -21,7 +21,7 @@ async def build(context: Context[PushSettings]) -> AsyncIterator[Parts]:
     settings, pool, clock = context.settings, context.pool, context.clock
     due = Wake()
     certificates = Certificates(pool, context.cipher, settings, clock)
-    sender = Sender(pool, context.sealing.keyring, certificates, settings, clock)
+    sender = Sender(context.road, context.sealing.keyring, certificates, settings, clock)
     try:
         yield Parts(
             values={
