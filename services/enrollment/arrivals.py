@@ -72,7 +72,6 @@ class Arrivals:
 
     async def open(self, update: Update) -> None:
         """Return once the channel's tokens are stored; raises Refused."""
-        update = replace(update, trail=trail())
         for _ in range(_TRIES):
             try:
                 await self._batcher.put(update)

@@ -45,6 +45,7 @@ class Accepted:
     attempt: Attempt
     pin: Pin
     decision: Decision
+    begun: Begun
 
     @property
     def device_id(self) -> UUID:
@@ -62,7 +63,7 @@ class Accepted:
     @property
     def bound(self) -> Pin:
         """The certificate's pin as this Authenticate leaves it."""
-        begun = _begun(self)
+        begun = self.begun
         enrollment = Enrollment(
             enrollment_id=begun.enrollment_id,
             device_id=begun.device_id,
@@ -105,7 +106,7 @@ def decide(attempt: Attempt, standing: Standing | None, known: Mapping[UUID, Har
     decision = lifecycle.decide(pin, attempt.claim, bearers)
     if decision.fence != attempt.fence:
         raise TryAgain(decision.fence, concerned)
-    return Accepted(attempt, pin, decision)
+    return Accepted(attempt, pin, decision, _begun(attempt, pin, decision))
 
 
 async def write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> list[Event]:
@@ -126,7 +127,7 @@ async def write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> 
     if superseded:
         await leaving.end(tx, superseded, now)
     await _reset(tx, accepted)
-    begun = [_begun(one) for one in accepted]
+    begun = [one.begun for one in accepted]
     await _introduce(tx, accepted, begun, now)
     issued = _issued(accepted, await enrollments.begin(tx, begun, now))
     claims = [_quarantined(one) for one in accepted if one.decision.kind == "quarantine"]
@@ -184,9 +185,8 @@ async def _reset(tx: Connection, accepted: Sequence[Accepted]) -> None:
         await enrollments.forget_bootstrap_tokens(tx, void)
 
 
-def _begun(one: Accepted) -> Begun:
-    decision, claim, grant = one.decision, one.attempt.claim, one.pin.grant
-    again = decision.enrollment
+def _begun(attempt: Attempt, pin: Pin, decision: Decision) -> Begun:
+    claim, grant, again = attempt.claim, pin.grant, decision.enrollment
     return Begun(
         enrollment_id=decision.enrollment_id,
         device_id=decision.device_id,
@@ -199,15 +199,11 @@ def _begun(one: Accepted) -> Begun:
         credential_id=grant.credential_id if grant else None,
         ownership=grant.ownership if grant else "unknown",
         user_name=grant.user_name if grant else None,
-        access_rights=again.access_rights if again else _rights(one),
+        access_rights=again.access_rights if again else grant.access_rights if grant else None,
         claimed={"platform": claim.platform, "serial": claim.serial, **claim.facts},
         reasons=list(decision.reasons),
-        authenticated_with=one.attempt.certificate,
+        authenticated_with=attempt.certificate,
     )
-
-
-def _rights(one: Accepted) -> int | None:
-    return one.pin.grant.access_rights if one.pin.grant else None
 
 
 def _quarantined(one: Accepted) -> DeviceQuarantined:

@@ -17,7 +17,7 @@ from services.enrollment.quarantine import enrolled_event, enrollment_in
 from services.enrollment.store import certificates, channels, enrollments
 from services.enrollment.store.channels import Channel, Tokens
 from services.enrollment.store.pins import Enrollment, Pin, Standing
-from shared.bus.context import NOWHERE, Trail
+from shared.bus.context import Trail, trail
 from shared.db.pool import Connection
 from shared.events.base import Event, uuid7
 from shared.events.device_state import DeviceState
@@ -55,7 +55,7 @@ class Update:
     push_sealed: str
     unlock_token: bytes | None
     unlock_sealed: str | None
-    trail: Trail = NOWHERE
+    trail: Trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ class Sealer:
             push_sealed=seal("push_notifier", push, purpose="push", device_id=device_id),
             unlock_token=unlock_token,
             unlock_sealed=unlock_sealed,
+            trail=trail(),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
@@ -17,6 +17,7 @@ RECORD = """
 INSERT INTO inbox (event_id) SELECT * FROM unnest($1::uuid[])
 ON CONFLICT DO NOTHING RETURNING event_id
 """
+_COMPACTED = frozenset(topic.name for topic in TOPICS.values() if topic.compacted)
 
 
 async def apply(pool: Pool, service: str, handlers: Handlers, events: Sequence[Event]) -> None:
@@ -31,8 +32,8 @@ async def apply(pool: Pool, service: str, handlers: Handlers, events: Sequence[E
     async with transaction(pool) as tx:
         fresh = await apply_in(tx, handlers, wanted)
     metrics.DUPLICATES.labels(service).inc(len(wanted) - len(fresh))
-    for event in fresh:
-        metrics.HANDLED.labels(service, event.TYPE).inc()
+    for kind, count in Counter(event.TYPE for event in fresh).items():
+        metrics.HANDLED.labels(service, kind).inc(count)
 
 
 async def apply_in(tx: Connection, handlers: Handlers, events: Sequence[Event]) -> list[Event]:
@@ -75,8 +76,7 @@ def rounds(events: Sequence[Event]) -> Iterator[tuple[type[Event], list[Event]]]
 
 def is_compacted(event: Event) -> bool:
     """Tell whether each event replaces the whole state of its subject."""
-    topic = TOPICS.get(event.TOPIC)
-    return topic is not None and topic.compacted
+    return event.TOPIC in _COMPACTED
 
 
 async def _record(tx: Connection, events: Sequence[Event]) -> list[Event]:

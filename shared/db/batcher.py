@@ -93,7 +93,7 @@ class Batcher(Generic[Item, Result]):
         self._flying: dict[int, Sequence[_Entry[Item]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
-        self._waiting_gauge = metrics.BATCH_WAITING.labels(name)
+        metrics.BATCH_WAITING.labels(name).set_function(lambda: self._waiting)
         self._items = metrics.BATCH_ITEMS.labels(name)
         self._seconds = metrics.BATCH_SECONDS.labels(name)
 
@@ -127,11 +127,7 @@ class Batcher(Generic[Item, Result]):
             queue = self._queues[entry.key] = deque()
             self._ready.append(entry.key)
         queue.append(entry)
-        self._count(+1)
-
-    def _count(self, change: int) -> None:
-        self._waiting += change
-        self._waiting_gauge.set(self._waiting)
+        self._waiting += 1
 
     def _start_worker(self) -> None:
         """Open a lane: the first for anybody, each further one for a crowd."""
@@ -182,10 +178,10 @@ class Batcher(Generic[Item, Result]):
             queue = self._queues[key]
             while queue and queue[0].answer.done():  # its caller left
                 queue.popleft()
-                self._count(-1)
+                self._waiting -= 1
             if queue:
                 batch.append(queue.popleft())
-                self._count(-1)
+                self._waiting -= 1
             else:
                 del self._queues[key]
         return batch

@@ -87,16 +87,15 @@ class Event(Part):
     @property
     def meta(self) -> Meta:
         """The envelope of an event that was received."""
-        # Read many times an event: pydantic's own way to a private attribute takes far longer.
-        private = self.__pydantic_private__
-        meta: Meta | None = private["_meta"] if private else None
+        meta: Meta | None = self._private("_meta")
         if meta is None:
             raise ValueError("an event has an envelope only after it travelled")
         return meta
 
     @property
     def cause(self) -> Meta | None:
-        return self._cause
+        cause: Meta | None = self._private("_cause")
+        return cause
 
     def received(self, meta: Meta) -> Self:
         """The same event with the envelope it arrived in."""
@@ -105,7 +104,7 @@ class Event(Part):
 
     def because(self, cause: Event) -> Self:
         """Name the event that led to this one: its correlation goes on, its id is the cause."""
-        self._cause = cause._meta
+        self._cause = cause._private("_meta")
         return self
 
     def along(self, correlation_id: str | None, traceparent: str | None) -> Self:
@@ -116,7 +115,12 @@ class Event(Part):
     @property
     def trail(self) -> tuple[str | None, str | None]:
         """Correlation and trace of the request that led to this event."""
-        return self._trail or (None, None)
+        return self._private("_trail") or (None, None)
+
+    def _private(self, name: str) -> Any:
+        # Several times an event: pydantic's own way to a private attribute takes far longer.
+        private = self.__pydantic_private__
+        return private[name] if private else None
 
     def payload(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
