@@ -170,19 +170,12 @@ class _Taken:
         return free
 
 
-def _newcomer(one: Accepted) -> bool:
-    """Nobody can know the device, and its TokenUpdate is to come: then its state is told once
-    (docs/decisions/0032-a-newcomer-is-told-with-its-token-update.md).
-    """
-    return isinstance(one, authenticating.Accepted) and one.newcomer
-
-
 async def _write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> None:
     begun = [one for one in accepted if isinstance(one, authenticating.Accepted)]
     opened = [one for one in accepted if isinstance(one, opening.Accepted)]
     events = await authenticating.write(tx, begun, now) if begun else []
     completed = await opening.write(tx, opened, now) if opened else None
-    told_now = [one.device_id for one in accepted if not _newcomer(one)]
+    told_now = [one.device_id for one in accepted if not one.newcomer]
     after = await states.read(tx, told_now) if told_now else []
     if completed:
         events += completed.events({state.device_id: state for state in after})

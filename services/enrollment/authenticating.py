@@ -57,7 +57,10 @@ class Accepted:
 
     @property
     def newcomer(self) -> bool:
-        """Whether the device is new to the house and trusted: what it lacks are its tokens."""
+        """Whether the device is new to the house and trusted: nobody can know it, and what it lacks
+        are its tokens, so its state is told with them
+        (docs/decisions/0032-a-newcomer-is-told-with-its-token-update.md).
+        """
         return self.decision.unheard_of and not self.decision.quarantined
 
     @property

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-import orjson
-
 from services.enrollment.facts import facts_of
 from services.enrollment.import_rows import Candidate, Identity
 from services.enrollment.import_verdicts import Verdict
 from services.enrollment.lifecycle import Decision
-from services.enrollment.opening import Opening
+from services.enrollment.opening import Opening, Sealer, tokens
 from services.enrollment.quarantine import enrollment_in
 from services.enrollment.store import (
     certificates,
@@ -74,7 +72,7 @@ class Secrets:
     """Encrypts tokens for us and seals them for the service that uses each."""
 
     def __init__(self, cipher: LocalCipher, sealing: Sealing) -> None:
-        self._cipher, self._sealing = cipher, sealing
+        self._cipher, self._sealer = cipher, Sealer(cipher, sealing)
 
     def close_all(self, verdicts: Iterable[Verdict]) -> list[Ready]:
         """The slow part; safe beside the event loop."""
@@ -94,30 +92,14 @@ class Secrets:
         return ready
 
     def _tokens(self, decision: Decision, opening: Opening) -> Tokens:
-        place, device_id, unlock = (
-            f"{decision.enrollment_id}::",
-            decision.device_id,
-            opening.unlock_token,
-        )
-        push = orjson.dumps({"token": opening.token.hex(), "magic": opening.magic})
-        seal, encrypt = self._sealing.public.seal, self._cipher.encrypt
-        encrypted = sealed = None
-        if unlock:
-            encrypted = encrypt(unlock, table="channel", column="unlock_token", row=place)
-            sealed = seal("command_queue", unlock, purpose="unlock-token", device_id=device_id)
-        return Tokens(
+        enrollment_id, device_id = decision.enrollment_id, decision.device_id
+        return tokens(
+            opening,
+            self._sealer.seal(opening, enrollment_id, device_id),
             channel_id=uuid7(),
-            enrollment_id=decision.enrollment_id,
+            enrollment_id=enrollment_id,
             device_id=device_id,
-            user_kind="",
-            user_key="",
-            user_name=None,
             generation=decision.generation,
-            push_topic=opening.topic,
-            push=encrypt(push, table="channel", column="push", row=place),
-            push_sealed=seal("push_notifier", push, purpose="push", device_id=device_id),
-            unlock_token=encrypted,
-            unlock_sealed=sealed,
         )
 
     def _bootstrap_token(self, decision: Decision, token: bytes | None) -> bytes | None:

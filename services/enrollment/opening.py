@@ -44,17 +44,24 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """An opening's tokens, encrypted for us and sealed for the service that uses each."""
+
+    push: bytes
+    push_sealed: str
+    unlock_token: bytes | None
+    unlock_sealed: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
-    """An opening on its way, its secrets encrypted and sealed already."""
+    """An opening on its way."""
 
     certificate: bytes
     device_id: UUID
     udid: str
     opening: Opening
-    push: bytes
-    push_sealed: str
-    unlock_token: bytes | None
-    unlock_sealed: str | None
+    sealed: Sealed
     trail: Trail
 
 
@@ -74,6 +81,11 @@ class Accepted:
         return self.update.trail
 
     @property
+    def newcomer(self) -> bool:
+        """What a device lacked are its tokens, and here they are."""
+        return False
+
+    @property
     def opens(self) -> bool:
         """Whether this is a user channel's first TokenUpdate of the generation."""
         known = self.channel
@@ -81,19 +93,29 @@ class Accepted:
 
 
 class Sealer:
-    """Makes push and unlock tokens ready to be stored: encrypted for us, sealed for the service
-    that uses each.
+    """Makes tokens ready to be stored, before any lock is held: it is the slow part.
+
+    A token is sealed once, however often it is told of later.
     """
 
     def __init__(self, cipher: LocalCipher, sealing: Sealing) -> None:
         self._cipher, self._sealing = cipher, sealing
 
     def update(self, pin: Pin, enrollment: Enrollment, opening: Opening) -> Update:
-        """The slow part, before any lock is held; a token is sealed once, however often it is told
-        of later.
-        """
-        device_id, unlock = enrollment.device_id, opening.unlock_token
-        row = f"{enrollment.enrollment_id}:{opening.user_kind}:{opening.user_key}"
+        """What a check-in brings, in the trail of its request."""
+        return Update(
+            certificate=pin.sha256,
+            device_id=enrollment.device_id,
+            udid=enrollment.udid,
+            opening=opening,
+            sealed=self.seal(opening, enrollment.enrollment_id, enrollment.device_id),
+            trail=trail(),
+        )
+
+    def seal(self, opening: Opening, enrollment_id: UUID, device_id: UUID) -> Sealed:
+        """The tokens of a channel of this enrollment."""
+        unlock = opening.unlock_token
+        row = f"{enrollment_id}:{opening.user_kind}:{opening.user_key}"
         push = orjson.dumps({"token": opening.token.hex(), "magic": opening.magic})
         seal, encrypt = self._sealing.public.seal, self._cipher.encrypt
         unlock_token = unlock_sealed = None
@@ -102,16 +124,11 @@ class Sealer:
             unlock_sealed = seal(
                 "command_queue", unlock, purpose="unlock-token", device_id=device_id
             )
-        return Update(
-            certificate=pin.sha256,
-            device_id=device_id,
-            udid=enrollment.udid,
-            opening=opening,
+        return Sealed(
             push=encrypt(push, table="channel", column="push", row=row),
             push_sealed=seal("push_notifier", push, purpose="push", device_id=device_id),
             unlock_token=unlock_token,
             unlock_sealed=unlock_sealed,
-            trail=trail(),
         )
 
 
@@ -218,18 +235,37 @@ def _announcements(
 
 
 def _tokens(one: Accepted) -> Tokens:
-    update, opening = one.update, one.update.opening
-    return Tokens(
+    return tokens(
+        one.update.opening,
+        one.update.sealed,
         channel_id=one.channel.channel_id if one.channel else uuid7(),
         enrollment_id=one.enrollment.enrollment_id,
         device_id=one.enrollment.device_id,
+        generation=one.enrollment.generation,
+    )
+
+
+def tokens(
+    opening: Opening,
+    sealed: Sealed,
+    *,
+    channel_id: UUID,
+    enrollment_id: UUID,
+    device_id: UUID,
+    generation: int,
+) -> Tokens:
+    """What is stored of an opening."""
+    return Tokens(
+        channel_id=channel_id,
+        enrollment_id=enrollment_id,
+        device_id=device_id,
         user_kind=opening.user_kind,
         user_key=opening.user_key,
         user_name=opening.user_name,
-        generation=one.enrollment.generation,
+        generation=generation,
         push_topic=opening.topic,
-        push=update.push,
-        push_sealed=update.push_sealed,
-        unlock_token=update.unlock_token,
-        unlock_sealed=update.unlock_sealed,
+        push=sealed.push,
+        push_sealed=sealed.push_sealed,
+        unlock_token=sealed.unlock_token,
+        unlock_sealed=sealed.unlock_sealed,
     )
