@@ -71,7 +71,9 @@ WITH filed AS (
     FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::text[]
     ) AS told (command_id, device_id, channel_id, enrollment_id, generation, state, reason)
-    JOIN command AS c ON c.command_id = told.command_id
+    CROSS JOIN LATERAL (
+        SELECT created_at FROM command WHERE command.command_id = told.command_id OFFSET 0
+    ) AS c
     ON CONFLICT DO NOTHING
     RETURNING command_id, channel_id, device_id, enrollment_id, generation, state, reason,
               deliveries, queued_at
