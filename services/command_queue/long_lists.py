@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import operator
 from collections.abc import Sequence
 from itertools import groupby, islice
-from typing import Final
 from uuid import UUID
 
+from shared.db.locks import IN_ORDER
 from shared.runtime import turns
-
-_NUMBER: Final = operator.attrgetter("int")
 
 
 async def in_order(ids: Sequence[UUID]) -> list[UUID]:
     """Each id once, sorted."""
     runs = [
-        sorted({one.int: one for one in some}.values(), key=_NUMBER)
+        sorted({one.int: one for one in some}.values(), key=IN_ORDER)
         async for some in turns.pieces(ids)
     ]
     if len(runs) == 1:
         return runs[0]
-    distinct = (one for one, _ in groupby(heapq.merge(*runs, key=_NUMBER)))
+    distinct = (one for one, _ in groupby(heapq.merge(*runs, key=IN_ORDER)))
     found: list[UUID] = []
     while some := list(islice(distinct, turns.PIECE)):
         await turns.pause()

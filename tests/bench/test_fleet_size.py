@@ -24,6 +24,7 @@ CACHE = REPOSITORY / ".muster" / "cache"
 SAMPLE = 100
 SMALL, LARGE = 200, 6000
 FEW = 500
+"""Blocks that jobs, which look by the clock, may add to any table."""
 MOST = 1.4
 """Deeper indexes and chance: what reads the fleet for one device takes many times as much."""
 _STATISTICS_SECONDS = 11.0

@@ -402,9 +402,8 @@ async def test_a_device_costs_the_same_beside_a_fleet(compliance: Any) -> None:
     """Planned while the tables were empty, as a service that has just begun does it."""
     road = compliance.service.context.road
     async with road.acquire() as connection:
-        prepared = {"roll up": (devices.ROLL_UP, 2), "read": (verdicts.READ, 2)}
-        for name, (statement, _) in prepared.items():
-            await connection.execute(f'PREPARE "{name}" AS {statement}')
+        await connection.execute(f"PREPARE roll_up AS {devices.ROLL_UP}")
+        await connection.execute(f"PREPARE read AS {verdicts.READ}")
         await connection.execute(
             "INSERT INTO device (device_id, platform, ownership, managed, state)"
             " SELECT gen_random_uuid(), 'ios', 'corporate', true, 'stale'"
@@ -419,7 +418,7 @@ async def test_a_device_costs_the_same_beside_a_fleet(compliance: Any) -> None:
         [row] = await connection.fetch("SELECT device_id, policy_id FROM verdict LIMIT 1")
         ladder = "'{noncompliant,error,stale,not_evaluated,compliant}'"
         one, policy = f"'{{{row['device_id']}}}'", f"'{{{row['policy_id']}}}'"
-        for call in (f'"roll up"({one}, {ladder})', f'"read"({one}, {policy})'):
+        for call in (f"roll_up({one}, {ladder})", f"read({one}, {policy})"):
             [found] = await connection.fetch(
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {call}"
             )
@@ -427,4 +426,4 @@ async def test_a_device_costs_the_same_beside_a_fleet(compliance: Any) -> None:
             assert told["Plan"]["Shared Hit Blocks"] < 150, told
         state = "SELECT state FROM device WHERE device_id = $1"
         assert await connection.fetchval(state, row["device_id"]) == "not_evaluated"
-        await connection.execute("DEALLOCATE ALL")
+        await connection.execute("DEALLOCATE roll_up; DEALLOCATE read")
