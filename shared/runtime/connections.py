@@ -96,7 +96,7 @@ class Gate:
 class LimitedConnection(RequestHandler):
     """aiohttp's connection with a gate in front, and timers on what its peer sends and reads."""
 
-    __slots__ = ("_entered", "_gate", "_header_timer", "_held", "_read_timer")
+    __slots__ = ("_entered", "_gate", "_header_timer", "_held", "_parser_paused", "_read_timer")
 
     def __init__(self, manager: web.Server, gate: Gate, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -105,6 +105,7 @@ class LimitedConnection(RequestHandler):
         self._header_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
         self._held = 0
+        self._parser_paused = False
 
     def hold(self, size: int) -> None:
         """Count bytes of the request's body until it is answered; raises Overloaded."""
@@ -142,6 +143,21 @@ class LimitedConnection(RequestHandler):
         elif self._header_timer is None and not self._busy():
             # The first bytes of the next request on a kept-alive connection.
             self._start_timer()
+
+    def pause_reading(self) -> None:
+        self._parser_paused = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 (aiohttp's)
+        """Called for each piece of a body that is read, while nearly none was ever paused.
+
+        A body that ends while it is paused resumes the connection and leaves the parser, which may
+        hold the next request, to the next call.
+        """
+        if self._reading_paused or (resume_parser and self._parser_paused):
+            if resume_parser:
+                self._parser_paused = False
+            super().resume_reading(resume_parser)
 
     def pause_writing(self) -> None:
         """More waits than the system buffers: from now on the peer has to read."""

@@ -5,11 +5,13 @@ import io
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tools.embedded import rank
 from tools.embedded.bootstrap import ROOT, SETS, Environment
 from tools.embedded.errors import EmbeddedError
 from tools.embedded.progress import Progress, Silent
@@ -91,6 +93,58 @@ def test_a_path_without_python_is_said_clearly() -> None:
     )
     assert done.returncode == 1
     assert "Python 3.11 or newer" in done.stderr
+
+
+def _python(folder: Path, name: str, printed: int | str) -> None:
+    """A Python that ranks itself so, and says its name instead of making an environment."""
+    folder.mkdir(exist_ok=True)
+    made = folder / name
+    ranked = f'case "$1" in *rank.py) echo {printed}; exit;; esac'
+    made.write_text(f'#!/bin/sh\n{ranked}\necho "{folder.name}/{name} $*"\n')
+    made.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "chosen"),
+    [
+        ({"a/python3": rank.USABLE, "b/python3": rank.OPTIMISED}, "b/python3"),
+        ({"a/python3": rank.USABLE, "b/python3": rank.USABLE}, "a/python3"),
+        ({"a/python3": rank.TOO_OLD, "b/python3.12": rank.USABLE}, "b/python3.12"),
+        ({"a/python3": rank.WITHOUT_VENV, "b/python3.13": rank.USABLE}, "b/python3.13"),
+        ({"a/python3": "no such file", "b/python3.11": rank.WITHOUT_VENV}, "b/python3.11"),
+    ],
+)
+def test_of_the_pythons_on_the_path_the_quickest_is_taken(
+    tmp_path: Path, ranks: dict[str, int | str], chosen: str
+) -> None:
+    for place, printed in ranks.items():
+        folder, name = place.split("/")
+        _python(tmp_path / folder, name, printed)
+    path = f"{tmp_path}/a:{tmp_path}/b:/nowhere"
+    assert _venv(PATH=path) == f"{chosen} -m tools.embedded.bootstrap dev\n"
+
+
+def test_a_python_that_was_named_is_taken_before_a_quicker_one(tmp_path: Path) -> None:
+    _python(tmp_path / "a", "python3", rank.OPTIMISED)
+    _python(tmp_path / "b", "mine", rank.USABLE)
+    said = _venv(PATH=f"{tmp_path}/a", PYTHON=f"{tmp_path}/b/mine")
+    assert said.startswith("b/mine ")
+
+
+def test_this_python_knows_its_rank() -> None:
+    said = subprocess.check_output([sys.executable, ROOT / "tools/embedded/rank.py"])
+    assert int(said) == (rank.OPTIMISED if rank.optimised() else rank.USABLE)
+
+
+def _venv(**environ: str) -> str:
+    return subprocess.run(
+        ["/bin/sh", "tools/embedded/venv.sh", "dev"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def test_every_target_has_a_help_text() -> None:

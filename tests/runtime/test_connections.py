@@ -32,6 +32,11 @@ async def _swallow(request: web.Request) -> web.Response:
     return web.Response(text=str(size))
 
 
+async def _slow(request: web.Request) -> web.Response:
+    await asyncio.sleep(0.02)
+    return await _swallow(request)
+
+
 async def _large(_request: web.Request) -> web.Response:
     return web.Response(body=b"x" * 20_000_000)
 
@@ -44,6 +49,7 @@ async def _site(
     application.router.add_get("/", _hello)
     application.router.add_get("/large", _large)
     application.router.add_post("/", _swallow)
+    application.router.add_post("/slow", _slow)
     runner = web.AppRunner(application)
     await runner.setup()
     gate = Gate("api", limit, header_seconds, **bounds)
@@ -68,10 +74,18 @@ async def _ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes = GET + b"\r\n"
 ) -> bytes:
     writer.write(request)
+    head, _ = await _read_answer(reader)
+    return head.split(b"\r\n")[0]
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    return (await _read_answer(reader))[1]
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    await reader.readexactly(length)
-    return head.split(b"\r\n")[0]
+    return head, await reader.readexactly(length)
 
 
 async def test_a_header_that_never_ends_is_cut_off() -> None:
@@ -129,6 +143,35 @@ async def test_a_full_listener_turns_away_and_recovers() -> None:
 def _post(size: int, sent: int) -> bytes:
     head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
     return head.encode() + b"b" * sent
+
+
+def _chunked(chunks: int) -> bytes:
+    head = b"POST /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"1\r\nb\r\n" * chunks + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("piece", [1_000, 100_000, 10_000_000])
+async def test_bodies_larger_than_their_buffer_and_what_follows_them_arrive_whole(
+    piece: int,
+) -> None:
+    """A body that nobody reads yet pauses its connection, the next request behind it."""
+    sizes = [3, 100_000, 70_000, 2_000_000, 0, 100_000]
+    requests = [_post(size, size).replace(b"POST /", b"POST /slow") for size in sizes]
+    requests += [_chunked(50_000), GET + b"\r\n", _chunked(20_000), _chunked(1)]
+    everything = b"".join(requests * 2)
+    async with _site() as dial, asyncio.timeout(30):
+        reader, writer = await dial()
+
+        async def send() -> None:
+            for start in range(0, len(everything), piece):
+                writer.write(everything[start : start + piece])
+                await writer.drain()
+
+        sending = asyncio.create_task(send())
+        answers = [await _answer(reader) for _ in requests * 2]
+        await sending
+    expected = [str(size).encode() for size in sizes] + [b"50000", b"hello", b"20000", b"1"]
+    assert answers == expected * 2
 
 
 async def test_bodies_that_arrive_slowly_cannot_fill_the_memory() -> None:

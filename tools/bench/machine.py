@@ -14,6 +14,7 @@ from tools.embedded.cluster import REPOSITORY
 from tools.embedded.errors import EmbeddedError
 from tools.embedded.jars import KAFKA_VERSION
 from tools.embedded.postgres import find_binaries
+from tools.embedded.rank import optimised
 
 
 def facts() -> dict[str, Any]:
@@ -23,6 +24,7 @@ def facts() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_optimised": optimised(),
         "postgresql": _postgresql(),
         "kafka": KAFKA_VERSION,
         "commit": _commit(),
