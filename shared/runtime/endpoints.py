@@ -111,8 +111,13 @@ class Endpoint:
 
     def _admit_person(self, request: web.Request) -> None:
         claims = self._verified(request, self._verifier.access)
-        who = Caller(claims.actor, claims.permissions, request.remote)
-        who.require(self._route.permission or "")
+        source = claims.source or request.remote
+        who = Caller(claims.actor, claims.permissions, source, claims.groups)
+        permission = self._route.permission or ""
+        if self._route.scoped:
+            who.reach(permission)
+        else:
+            who.require(permission)
         request[CALLER] = who
 
     def _admit_service(self, request: web.Request) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_origin
 from uuid import UUID
 
@@ -25,6 +25,7 @@ __all__ = [
     "Caller",
     "Page",
     "Problem",
+    "Reach",
     "arrived",
     "caller",
     "decode_cursor",
@@ -44,21 +45,48 @@ _MAX_FAULTS = 20
 _LONG_BYTES = 64 * 1024
 
 
+Reach = list[UUID] | None
+"""The static groups whose devices may be seen or touched; None: all devices. A parameter of SQL:
+`$1::uuid[] IS NULL OR groups && $1`."""
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who asks, proven by the token; `source` is the peer's address, for the audit."""
 
     actor: str
     permissions: frozenset[str]
+    """On all devices."""
     source: str | None = None
+    groups: Mapping[UUID, frozenset[str]] = field(default_factory=dict)
+    """On the devices of a static group only."""
 
     def may(self, permission: str) -> bool:
+        """Whether it is held on all devices."""
         return permission in self.permissions or "*" in self.permissions
 
     def require(self, permission: str) -> None:
-        """Refuse what the route's own permission does not cover."""
-        if not self.may(permission):
+        """Refuse who does not hold it on all devices."""
+        if self.may(permission):
+            return
+        if self._where(permission):
+            detail = f"This needs the permission {permission} on all devices, not on a group."
+            raise Problem(403, "permission_on_all_missing", detail)
+        raise Problem(403, "permission_missing", f"This needs the permission {permission}.")
+
+    def reach(self, permission: str) -> Reach:
+        """Where it is held; refuses who holds it nowhere. Whoever calls this must pass it on."""
+        if self.may(permission):
+            return None
+        held = self._where(permission)
+        if not held:
             raise Problem(403, "permission_missing", f"This needs the permission {permission}.")
+        return held
+
+    def _where(self, permission: str) -> list[UUID]:
+        return sorted(
+            group for group, held in self.groups.items() if permission in held or "*" in held
+        )
 
 
 CALLER = web.RequestKey("caller", Caller)

@@ -19,6 +19,7 @@ from shared.runtime.connections import Gate, LimitedSite
 from shared.runtime.endpoints import Endpoint
 from shared.runtime.health import Health
 from shared.runtime.problems import device_response, problem_of, problem_response
+from shared.runtime.routes import Route
 from shared.runtime.running import Running
 from shared.runtime.settings import Listener, ListenerName, Settings
 
@@ -151,7 +152,7 @@ def application_of(
     for running in services:
         verifier = running.context.tokens.verifier
         for route in running.service.routes:
-            if route.listener == name:
+            if _answers_on(name, route):
                 endpoint = Endpoint(running.name, route, verifier)
                 application.router.add_route(route.method, route.path, endpoint.__call__)
         for key, value in running.parts.values.items():
@@ -159,6 +160,12 @@ def application_of(
                 raise ValueError(f"{running.name}: the application key {key} is taken")
             application[key] = value
     return application
+
+
+def _answers_on(name: ListenerName, route: Route) -> bool:
+    """The console asks for people at the internal listener, with their own tokens (decision 38)."""
+    for_people = name == "internal" and route.listener == "api" and not route.public
+    return route.listener == name or for_people
 
 
 def _unmatched_on(

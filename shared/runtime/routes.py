@@ -34,6 +34,10 @@ class Route:
     summary: str
     listener: ListenerName = "api"
     permission: str | None = None
+    scoped: bool = False
+    """The handler knows scopes: holding the permission on any static group lets one in, and
+    `caller.reach(permission)` goes into the statements that load what is asked for. Else the
+    permission must be held on all devices."""
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
@@ -57,6 +61,7 @@ class Route:
             (not self.path.startswith(_PREFIXES[self.listener]), "the path has another prefix"),
             (api and guarded == self.public, "an api route needs a permission (or public=True)"),
             (not api and (guarded or self.public), "permissions belong to api routes"),
+            (self.scoped and not guarded, "a scope is of a permission"),
             ((self.listener == "internal") != bool(self.callers), "internal routes name callers"),
             (not set(self.callers) <= set(SERVICES), "a caller is no service"),
             (

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -48,6 +48,13 @@ class Claims:
     issuer: str
     actor: str
     permissions: frozenset[str]
+    """On all devices."""
+    groups: Mapping[UUID, frozenset[str]]
+    """On the devices of a static group only."""
+    via: str | None
+    """The session or API token it was made from; revoking that ends it."""
+    source: str | None
+    """The address of the person, where the console asks for them."""
     token_id: str
     expires_at: datetime
 
@@ -59,7 +66,9 @@ class _Proven:
     kind: str
     named: tuple[str, str]
     key: Ed25519PublicKey
-    claims: dict[str, Any]
+    issued: int
+    expires: int
+    claims: Claims
 
 
 class Signer:
@@ -69,19 +78,37 @@ class Signer:
         self._service, self._key, self._kid, self._clock = service, key, kid, clock
 
     def access(
-        self, actor: str, audience: str, permissions: Sequence[str], lifetime: timedelta
+        self,
+        actor: str,
+        audience: str,
+        permissions: Sequence[str],
+        lifetime: timedelta,
+        *,
+        groups: Mapping[UUID, Sequence[str]] | None = None,
+        via: str | None = None,
+        source: str | None = None,
     ) -> str:
         """A person's token for one service; at most fifteen minutes, signed by the console."""
-        return self._sign(ACCESS, actor, audience, permissions, lifetime)
+        more: dict[str, Any] = {"via": via, "source": source}
+        if groups:
+            more["groups"] = {str(group): list(held) for group, held in groups.items()}
+        more = {name: value for name, value in more.items() if value is not None}
+        return self._sign(ACCESS, actor, audience, permissions, lifetime, more)
 
     def internal(self, audience: str) -> str:
         """The right of this service to call `audience`, for two minutes."""
         actor = f"service:{self._service}"
         lifetime = timedelta(minutes=2)
-        return self._sign(INTERNAL, actor, audience, [INTERNAL_PERMISSION], lifetime)
+        return self._sign(INTERNAL, actor, audience, [INTERNAL_PERMISSION], lifetime, {})
 
     def _sign(
-        self, kind: str, actor: str, audience: str, permissions: Sequence[str], lifetime: timedelta
+        self,
+        kind: str,
+        actor: str,
+        audience: str,
+        permissions: Sequence[str],
+        lifetime: timedelta,
+        more: dict[str, Any],
     ) -> str:
         if not timedelta() < lifetime <= MAX_LIFETIME:
             raise ValueError("a token lives for at most fifteen minutes")
@@ -96,6 +123,7 @@ class Signer:
             "exp": int((now + lifetime).timestamp()),
             "jti": uuid4().hex,
             "permissions": list(permissions),
+            **more,
         }
         return jwt.encode(claims, self._key, "EdDSA", headers={"kid": self._kid, "typ": kind})
 
@@ -135,7 +163,8 @@ class Verifier:
             self._proven[digest] = proven
         if proven.named[0] not in issuers:
             raise TokenRefused("The token's issuer may not call this.")
-        return self._in_time(proven.claims)
+        self._in_time(proven)
+        return proven.claims
 
     def _prove(self, token: str, kind: str, issuers: Sequence[str]) -> _Proven:
         issuer, kid = _announced(token, kind)
@@ -156,30 +185,17 @@ class Verifier:
             raise TokenRefused("The token is meant for another service.") from None
         except jwt.PyJWTError:
             raise TokenRefused("The token is not valid.") from None
-        return _Proven(kind, (issuer, kid), key, claims)
+        return _read(kind, (issuer, kid), key, claims)
 
-    def _in_time(self, claims: dict[str, Any]) -> Claims:
+    def _in_time(self, proven: _Proven) -> None:
         """Refuse what is over, not yet begun, or was signed for longer than any token may live."""
-        issued, expires = claims["iat"], claims["exp"]
-        permissions = claims["permissions"]
-        if not (isinstance(issued, int) and isinstance(expires, int)):
-            raise TokenRefused("The token is not valid.")
-        if not (isinstance(permissions, list) and all(isinstance(p, str) for p in permissions)):
-            raise TokenRefused("The token is not valid.")
         now = self._clock.now().timestamp()
-        if now >= expires:
+        if now >= proven.expires:
             raise TokenRefused("The token has expired.")
-        if issued > now + _LEEWAY.total_seconds():
+        if proven.issued > now + _LEEWAY.total_seconds():
             raise TokenRefused("The token is not valid yet.")
-        if expires - issued > MAX_LIFETIME.total_seconds():
+        if proven.expires - proven.issued > MAX_LIFETIME.total_seconds():
             raise TokenRefused("The token lives too long.")
-        return Claims(
-            issuer=claims["iss"],
-            actor=claims["sub"],
-            permissions=frozenset(permissions),
-            token_id=claims["jti"],
-            expires_at=datetime.fromtimestamp(expires, UTC),
-        )
 
     def _key(self, issuer: str, kid: str) -> Ed25519PublicKey:
         path = self._public / f"{issuer}-{kid}.token.pub"
@@ -194,6 +210,51 @@ class Verifier:
         except (OSError, ValueError):
             raise TokenRefused("The token's key is not known.") from None
         return known[1]
+
+
+def _read(
+    kind: str, named: tuple[str, str], key: Ed25519PublicKey, claims: dict[str, Any]
+) -> _Proven:
+    """The claims in our own form; refuses what is of another."""
+    issued, expires = claims["iat"], claims["exp"]
+    if not (isinstance(issued, int) and isinstance(expires, int)):
+        raise TokenRefused("The token is not valid.")
+    try:
+        expires_at = datetime.fromtimestamp(expires, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise TokenRefused("The token is not valid.") from None
+    read = Claims(
+        issuer=named[0],
+        actor=claims["sub"],
+        permissions=_words(claims["permissions"]),
+        groups=_groups(claims.get("groups", {})),
+        via=_word(claims.get("via")),
+        source=_word(claims.get("source")),
+        token_id=claims["jti"],
+        expires_at=expires_at,
+    )
+    return _Proven(kind, named, key, issued, expires, read)
+
+
+def _words(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise TokenRefused("The token is not valid.")
+    return frozenset(value)
+
+
+def _word(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TokenRefused("The token is not valid.")
+    return value
+
+
+def _groups(value: object) -> dict[UUID, frozenset[str]]:
+    if not isinstance(value, dict):
+        raise TokenRefused("The token is not valid.")
+    try:
+        return {UUID(group): _words(held) for group, held in value.items()}
+    except ValueError:
+        raise TokenRefused("The token is not valid.") from None
 
 
 def _announced(token: str, kind: str) -> tuple[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import jwt
 import pytest
@@ -89,8 +90,14 @@ class Bench:
         kid, key = token_key(self.folder / service)
         return Signer(service, key, kid, self.clock)
 
-    def access(self, audience: str, permissions: list[str]) -> str:
-        return self.signer().access("tester", audience, permissions, timedelta(minutes=5))
+    def access(
+        self,
+        audience: str,
+        permissions: list[str],
+        groups: Mapping[UUID, Sequence[str]] | None = None,
+    ) -> str:
+        lifetime = timedelta(minutes=5)
+        return self.signer().access("tester", audience, permissions, lifetime, groups=groups)
 
     def bad_tokens(self, service: str) -> dict[str, str]:
         """Every wrong way to ask an api route."""
@@ -139,6 +146,7 @@ async def _ask(bench: Bench, service: str, route: Route, authorization: str) -> 
         summary="x",
         listener=route.listener,
         permission=route.permission,
+        scoped=route.scoped,
         callers=route.callers,
         public=route.public,
     )
@@ -165,6 +173,9 @@ async def test_an_api_route_denies_by_default(
     assert await _ask(bench, service.name, route, without) == (403, False)
     own = f"Bearer {bench.access(service.name, [route.permission or ''])}"
     assert await _ask(bench, service.name, route, own) == (200, True)
+    group = f"Bearer {bench.access(service.name, [], {uuid4(): [route.permission or '']})}"
+    entered = (200, True) if route.scoped else (403, False)
+    assert await _ask(bench, service.name, route, group) == entered
 
 
 @pytest.mark.parametrize(("service", "route"), _each("internal"))

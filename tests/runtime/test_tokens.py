@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import jwt
 import pytest
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from shared.runtime import tokens
 from shared.runtime.clock import FixedClock
+from shared.runtime.http import Caller
+from shared.runtime.problems import Problem
 from shared.runtime.tokens import Claims, Signer, TokenRefused, Verifier
 from shared.sealed import ensure_service_keys, rotate_service_keys, token_key
 from shared.sealed.keys import find
@@ -223,3 +226,55 @@ def test_only_so_many_proven_tokens_are_remembered(
 def test_bytes_that_are_no_text_are_refused(bench: Bench) -> None:
     with pytest.raises(TokenRefused, match="not valid"):
         bench.verifier.access("\udc80\udcff")
+
+
+def test_groups_and_where_a_token_is_from_travel_in_it(bench: Bench) -> None:
+    group = uuid4()
+    claims = bench.verifier.access(
+        bench.console.access(
+            "ada",
+            "inventory",
+            ["a.b"],
+            TEN,
+            groups={group: ["c.d", "e.f"]},
+            via="session:1",
+            source="192.0.2.1",
+        )
+    )
+    assert claims.permissions == {"a.b"}
+    assert claims.groups == {group: {"c.d", "e.f"}}
+    assert (claims.via, claims.source) == ("session:1", "192.0.2.1")
+    plain = bench.verifier.access(bench.console.access("ada", "inventory", [], TEN))
+    assert (plain.groups, plain.via, plain.source) == ({}, None, None)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"groups": ["a.b"]},
+        {"groups": {"everything": ["a.b"]}},
+        {"groups": {str(uuid4()): "a.b"}},
+        {"groups": {str(uuid4()): [1]}},
+        {"via": 1},
+        {"source": ["192.0.2.1"]},
+        {"exp": 10**18},
+    ],
+)
+def test_a_scope_of_another_form_is_refused(bench: Bench, claims: dict[str, Any]) -> None:
+    with pytest.raises(TokenRefused, match="not valid"):
+        bench.verifier.access(bench.forged(claims=claims, headers={}))
+
+
+def test_a_permission_on_a_group_is_none_on_all_devices() -> None:
+    group, other = sorted([uuid4(), uuid4()])
+    who = Caller("ada", frozenset({"a.b"}), None, {group: frozenset({"c.d"}), other: frozenset("*")})
+    assert who.reach("a.b") is None
+    assert who.reach("c.d") == [group, other]
+    assert who.reach("e.f") == [other]
+    who.require("a.b")
+    with pytest.raises(Problem, match="on all devices"):
+        who.require("c.d")
+    nobody = Caller("bob", frozenset(), None, {group: frozenset({"c.d"})})
+    for refused in (nobody.reach, nobody.require):
+        with pytest.raises(Problem, match="needs the permission e.f"):
+            refused("e.f")
