@@ -18,7 +18,7 @@ _BY_DEVICE = frozenset({TargetState.ACKNOWLEDGED, TargetState.FAILED, TargetStat
 
 async def work_waits(tx: Connection, queued: Sequence[CommandQueued], *, sender: Wake) -> None:
     waiting = [
-        (q.channel_id, q.device_id, tracing.recorded(q.meta.traceparent))
+        (q.channel_id, q.device_id, tracing.recorded(q.meta.traceparent), q.meta.sequence)
         for q in queued
         if q.channel_id
     ]
@@ -35,7 +35,13 @@ async def deferred(tx: Connection, refusals: Sequence[CommandDeferred], *, wait:
 
 async def finished(tx: Connection, outcomes: Sequence[CommandFinished], *, wait: timedelta) -> None:
     news = [
-        (o.channel_id, o.state in _BY_DEVICE and o.deliveries > 0, o.queue_empty)
+        (
+            o.channel_id,
+            o.device_id,
+            o.state in _BY_DEVICE and o.deliveries > 0,
+            o.queue_empty,
+            o.meta.sequence,
+        )
         for o in outcomes
         if o.channel_id
     ]

@@ -77,9 +77,14 @@ class DeviceCommandEvent(CommandEvent):
 
 
 class CommandQueued(DeviceCommandEvent):
-    """Work waits for a channel: push_notifier wakes it."""
+    """Work waits for a channel: push_notifier wakes it.
+
+    On a topic of its own: there is one for each target of each command, and nobody else listens.
+    Its order with what is on `muster.command.v1` is that of `ce_sequence`.
+    """
 
     TYPE: ClassVar[str] = "muster.command.queued.v1"
+    TOPIC: ClassVar[str] = "muster.command-work.v1"
     command_id: UUID
     kind: Short
     queued_at: AwareDatetime

@@ -58,6 +58,7 @@ TOPICS: dict[str, Topic] = {
         Topic("muster.device.v1", "enrollment", 14 * _DAY),
         Topic("muster.device-state.v1", "enrollment", None),
         Topic("muster.command.v1", "command_queue", 14 * _DAY),
+        Topic("muster.command-work.v1", "command_queue", 14 * _DAY),
         *_each("muster.command-request.{service}.v1", REQUESTERS, 7),
         Topic("muster.push.v1", "push_notifier", _DAY),
         Topic("muster.push-certificate.v1", "push_notifier", None),

@@ -52,8 +52,10 @@ class Road:
     keyring: Keyring
     wake: Wake = field(default_factory=Wake)
 
-    async def hear(self, *events: Event, service: str = "command_queue") -> None:
-        travelling = travelled(*events, service=service)
+    async def hear(
+        self, *events: Event, service: str = "command_queue", sequence: int | None = None
+    ) -> None:
+        travelling = travelled(*events, service=service, sequence=sequence)
         await apply(self.pool, "push_notifier", handlers(self.settings, self.wake), travelling)
 
     async def events(self, kind: type[Event]) -> list[Any]:
@@ -101,12 +103,13 @@ class Road:
         )
         return channel
 
-    async def queue(self, device: UUID, channel: UUID) -> None:
+    async def queue(self, device: UUID, channel: UUID, sequence: int | None = None) -> None:
         now = self.clock.now()
         await self.hear(
             CommandQueued(
                 device_id=device, channel_id=channel, command_id=uuid7(), kind="raw", queued_at=now
-            )
+            ),
+            sequence=sequence,
         )
 
     async def finish(
@@ -117,6 +120,7 @@ class Road:
         empty: bool,
         came_after: timedelta | None = None,
         deliveries: int = 1,
+        sequence: int | None = None,
     ) -> None:
         """`came_after`: how long from queueing the device took to fetch the command."""
         now = self.clock.now()
@@ -132,7 +136,8 @@ class Road:
                 handed_out_at=None if came_after is None else now + came_after,
                 finished_at=now,
                 queue_empty=empty,
-            )
+            ),
+            sequence=sequence,
         )
 
     def tokens_pushed(self) -> list[str]:
@@ -182,6 +187,41 @@ async def test_one_wake_a_channel_however_many_commands_wait(road: Road) -> None
     assert road.tokens_pushed() == [TOKEN]
     (sent,) = await road.events(PushSent)
     assert sent.channel_id == channel
+
+
+async def test_what_was_queued_before_the_queue_was_empty_and_comes_later_wakes_nobody(
+    road: Road,
+) -> None:
+    """Both come on topics of their own, in any order; `ce_sequence` says which was said last."""
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.finish(device, channel, empty=True, sequence=50)
+    await road.queue(device, channel, sequence=40)
+    await road.sender.run()
+    assert road.tokens_pushed() == []
+    await road.queue(device, channel, sequence=60)
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+
+
+async def test_that_the_queue_was_empty_before_the_newest_command_stops_no_wake(road: Road) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel, sequence=60)
+    await road.finish(device, channel, empty=True, sequence=50)
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+    await road.finish(device, channel, empty=True, sequence=70)
+    assert await road.pool.fetchval("SELECT waiting_since FROM channel") is None
+
+
+async def test_a_channel_heard_of_first_when_its_queue_was_empty_is_not_woken_late(
+    road: Road,
+) -> None:
+    device, channel = uuid7(), uuid7()
+    await road.finish(device, channel, empty=True, sequence=50)
+    await road.queue(device, channel, sequence=40)
+    assert await road.pool.fetchval("SELECT waiting_since FROM channel") is None
 
 
 async def test_pushes_wait_in_the_database_not_in_memory_while_apns_is_slow(road: Road) -> None:

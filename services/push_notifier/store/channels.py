@@ -37,14 +37,18 @@ ON CONFLICT (channel_id) DO UPDATE SET
 """
 
 WORK_WAITS = """
-INSERT INTO channel (channel_id, device_id, waiting_since, next_push_at, traceparent)
-SELECT channel_id, device_id, now(), now(), traceparent
-FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS work (channel_id, device_id, traceparent)
+INSERT INTO channel
+    (channel_id, device_id, waiting_since, next_push_at, traceparent, queued_sequence)
+SELECT channel_id, device_id, now(), now(), traceparent, sequence
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[])
+  AS work (channel_id, device_id, traceparent, sequence)
 ON CONFLICT (channel_id) DO UPDATE SET
     waiting_since = coalesce(channel.waiting_since, excluded.waiting_since),
     next_push_at = CASE WHEN channel.waiting_since IS NULL THEN excluded.next_push_at
                         ELSE coalesce(channel.next_push_at, excluded.next_push_at) END,
-    traceparent = coalesce(channel.traceparent, excluded.traceparent)
+    traceparent = coalesce(channel.traceparent, excluded.traceparent),
+    queued_sequence = greatest(channel.queued_sequence, excluded.queued_sequence)
+    WHERE channel.emptied_sequence < excluded.queued_sequence
 """
 
 NOT_NOW = """
@@ -60,13 +64,26 @@ UPDATE channel SET
     waiting_since = CASE WHEN news.queue_empty THEN NULL ELSE channel.waiting_since END,
     next_push_at = CASE WHEN news.queue_empty THEN NULL
                         WHEN news.answered AND channel.waiting_since IS NOT NULL
-                        THEN now() + $4::interval
+                        THEN now() + $6::interval
                         ELSE channel.next_push_at END,
-    traceparent = CASE WHEN news.queue_empty THEN NULL ELSE channel.traceparent END
-FROM unnest($1::uuid[], $2::bool[], $3::bool[]) AS news (channel_id, answered, queue_empty)
+    traceparent = CASE WHEN news.queue_empty THEN NULL ELSE channel.traceparent END,
+    emptied_sequence = CASE WHEN news.queue_empty THEN news.sequence
+                            ELSE channel.emptied_sequence END
+FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::bool[], $5::bigint[])
+  AS news (channel_id, device_id, answered, queue_empty, sequence)
 JOIN channel AS before USING (channel_id)
-WHERE channel.channel_id = news.channel_id
+WHERE channel.channel_id = news.channel_id AND channel.queued_sequence < news.sequence
 RETURNING channel.channel_id, before.attempts, before.last_push_at
+"""
+
+# A channel heard of first when its queue was empty again: what is told late must not wake it.
+EMPTIED = """
+INSERT INTO channel (channel_id, device_id, emptied_sequence)
+SELECT channel_id, device_id, sequence
+FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::bool[], $5::bigint[])
+  AS news (channel_id, device_id, answered, queue_empty, sequence)
+WHERE queue_empty
+ON CONFLICT (channel_id) DO NOTHING
 """
 
 WAKE_DEVICE = """
@@ -188,9 +205,13 @@ async def replace(tx: Connection, devices: Sequence[UUID], channels: Sequence[Pu
     )
 
 
-async def work_waits(tx: Connection, channels: Sequence[tuple[UUID, UUID, str | None]]) -> None:
-    """(channel, device, trace): due now, unless a push for earlier work is still unanswered."""
-    await tx.execute(WORK_WAITS, *([one[n] for one in channels] for n in range(3)))
+async def work_waits(
+    tx: Connection, channels: Sequence[tuple[UUID, UUID, str | None, int]]
+) -> None:
+    """(channel, device, trace, sequence): due now, unless a push for earlier work is unanswered
+    yet, or the queue was emptied since.
+    """
+    await tx.execute(WORK_WAITS, *([one[n] for one in channels] for n in range(4)))
 
 
 async def not_now(tx: Connection, channels: Sequence[UUID], wait: timedelta) -> None:
@@ -198,16 +219,18 @@ async def not_now(tx: Connection, channels: Sequence[UUID], wait: timedelta) -> 
 
 
 async def answered(
-    tx: Connection, news: Sequence[tuple[UUID, bool, bool]], wait: timedelta
+    tx: Connection, news: Sequence[tuple[UUID, UUID, bool, bool, int]], wait: timedelta
 ) -> dict[UUID, Woken]:
-    """(channel, the device itself spoke, its queue is empty): stop or restart the schedule.
+    """(channel, device, the device itself spoke, its queue is empty, sequence): stop or restart the
+    schedule, unless work was queued since.
 
     Returns the channels as they were before.
     """
-    rows = await tx.fetch(
-        ANSWERED, [n[0] for n in news], [n[1] for n in news], [n[2] for n in news], wait
-    )
-    return {row["channel_id"]: Woken(**row) for row in rows}
+    rows = await tx.fetch(ANSWERED, *([one[n] for one in news] for n in range(5)), wait)
+    before = {row["channel_id"]: Woken(**row) for row in rows}
+    if unheard := [one for one in news if one[0] not in before]:
+        await tx.execute(EMPTIED, *([one[n] for one in unheard] for n in range(5)))
+    return before
 
 
 async def wake_device(tx: Connection, device_id: UUID) -> int:

@@ -277,6 +277,7 @@ _VICTIMS = [*SERVICES, "command_queue", "command_queue", "enrollment", "inventor
 _COMMITTERS = [*(["command_queue"] * 5), "enrollment", "inventory", "push_notifier", "compliance"]
 _STREAMS = [
     "muster.command.v1",
+    "muster.command-work.v1",
     "muster.device.v1",
     "muster.inventory.v1",
     "muster.command-request.inventory.v1",
