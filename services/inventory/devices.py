@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from services.inventory import membership
 from services.inventory.refresh import first_due
 from services.inventory.store import devices as store
 from shared.db.pool import Connection
@@ -31,7 +32,7 @@ async def replace(
     )
     gone = {event.device_id: event.meta.sequence for event in events if event.deleted}
     if gone:
-        await store.forget(tx, gone)
+        await membership.leave(tx, await store.forget(tx, gone))
 
 
 def _device(event: DeviceState, due_at: datetime) -> store.Device:

@@ -23,3 +23,6 @@ REFRESHES = Counter(
 HISTORY_DROPPED = Counter(
     "muster_inventory_history_dropped_total", "Partitions of history that grew too old."
 )
+GROUPS_RETOLD = Counter(
+    "muster_inventory_groups_retold_total", "Devices' groups and groups that were told anew."
+)

@@ -19,9 +19,11 @@ from shared.events import uuid7
 from shared.events.audit import AuditRecorded
 from shared.events.inventory import Section
 from shared.runtime.clock import Clock
-from shared.runtime.http import Caller
+from shared.runtime.http import Caller, Reach
 from shared.runtime.paging import page_of
 from shared.runtime.problems import Problem
+
+REFRESH = "inventory.refresh"
 
 Row = dict[str, Any]
 Rows = tuple[Sequence[Row], str | None]
@@ -37,62 +39,77 @@ class Past:
 
 
 class Inventory:
-    """Reads what is stored, and asks devices for news in a person's name."""
+    """Reads what is stored, and asks devices for news in a person's name.
+
+    `reach`: the groups whose devices the caller may see; None: all devices.
+    """
 
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
 
-    async def devices(self, filters: Filters, after: UUID | None, limit: int) -> Rows:
+    async def devices(self, filters: Filters, reach: Reach, after: UUID | None, limit: int) -> Rows:
         async with transaction(self._pool) as tx:
-            rows = await devices.page(tx, filters, MAIN, after, limit + 1)
+            rows = await devices.page(tx, filters, MAIN, after, reach, limit + 1)
         return page_of(rows, limit, lambda row: [str(row["device_id"])])
 
-    async def device(self, device_id: UUID) -> Row:
+    async def device(self, device_id: UUID, reach: Reach) -> Row:
         """One device with all its facts and when each section was reported."""
         async with transaction(self._pool) as tx:
-            row = await _known(tx, device_id)
+            row = await _known(tx, device_id, reach)
             found = await facts.read(tx, device_id, None)
             row["facts"] = {fact["name"]: fact["value"] for fact in found}
             row["reported"] = await reports.of_device(tx, device_id)
         return row
 
-    async def facts(self, device_id: UUID, at: datetime | None) -> list[Row]:
+    async def facts(self, device_id: UUID, reach: Reach, at: datetime | None) -> list[Row]:
         """Facts by name, now or at an instant, each with its section and meaning."""
         async with transaction(self._pool) as tx:
-            await _known(tx, device_id)
+            await _known(tx, device_id, reach)
             rows = await facts.read(tx, device_id, at)
         return [dict(row) for row in rows]
 
     async def items(
-        self, section: Section, device_id: UUID, after: str | None, limit: int, at: datetime | None
+        self,
+        section: Section,
+        device_id: UUID,
+        reach: Reach,
+        after: str | None,
+        limit: int,
+        at: datetime | None,
     ) -> tuple[Rows, datetime | None]:
         """A page of a list, and when the list was last reported (None: never)."""
         async with transaction(self._pool) as tx:
-            await _known(tx, device_id)
+            await _known(tx, device_id, reach)
             rows = await items.page(tx, section, device_id, after, limit + 1, at)
             reported = await reports.of_device(tx, device_id)
         return page_of(rows, limit, lambda row: [row["key"]]), reported.get(section)
 
     async def fact_history(
-        self, device_id: UUID, name: str | None, past: Past | None, limit: int
+        self, device_id: UUID, reach: Reach, name: str | None, past: Past | None, limit: int
     ) -> Rows:
         """Periods of one fact or of all, newest first."""
         if name is not None and name not in FACTS:
             raise Problem(404, "fact_unknown", f"No fact is called {name[:100]}.")
         async with transaction(self._pool) as tx:
-            await _known(tx, device_id)
+            await _known(tx, device_id, reach)
             after = (past.since, past.name) if past else None
             rows = await facts.history(tx, device_id, name, after, limit + 1)
         return page_of(rows, limit, lambda row: [row["valid_from"], row["name"]])
 
     async def item_history(
-        self, section: Section, device_id: UUID, key: str | None, past: Past | None, limit: int
+        self,
+        section: Section,
+        device_id: UUID,
+        reach: Reach,
+        key: str | None,
+        past: Past | None,
+        limit: int,
     ) -> Rows:
         """Periods of a list's entries, newest first."""
         if section not in LISTS:
             raise Problem(400, "section_is_no_list", f"{section} has facts: ask for its names.")
         async with transaction(self._pool) as tx:
-            await _known(tx, device_id)
+            await _known(tx, device_id, reach)
             after = (past.since, past.name) if past else None
             rows = await items.history(tx, section, device_id, key, after, limit + 1)
         return page_of(rows, limit, lambda row: [row["valid_from"], row["key"]])
@@ -104,7 +121,7 @@ class Inventory:
         wanted = [s for s in SECTIONS if s in (sections or SECTIONS)]
         minute = self._clock.now().strftime("%Y-%m-%dT%H:%M")
         async with transaction(self._pool) as tx:
-            managed = await devices.is_managed(tx, device_id)
+            managed = await devices.is_managed(tx, device_id, who.reach(REFRESH))
             if managed is None:
                 raise unknown()
             if not managed:
@@ -127,7 +144,7 @@ class Inventory:
                     AuditRecorded(
                         audit_id=uuid7(),
                         actor=who.actor,
-                        permission="inventory.refresh",
+                        permission=REFRESH,
                         action="inventory.refresh",
                         target=str(device_id),
                         after={"sections": wanted},
@@ -143,8 +160,8 @@ def unknown() -> Problem:
     return Problem(404, "device_unknown", "No device has this id.")
 
 
-async def _known(tx: Connection, device_id: UUID) -> Row:
-    row = await devices.one(tx, device_id)
+async def _known(tx: Connection, device_id: UUID, reach: Reach) -> Row:
+    row = await devices.one(tx, device_id, reach)
     if row is None:
         raise unknown()
     return row

@@ -22,6 +22,9 @@ class InventorySettings(Settings):
     """How long what is no longer true can be read."""
     part_hours: int = Field(default=48, ge=1)
     """How long slices of an answer wait for the rest."""
+    retell_every: float = Field(default=60.0, gt=0)
+    retell_days: int = Field(default=7, ge=1, le=90)
+    """In about so many days the groups of every device are told anew (decision 44)."""
 
     @property
     def refresh_every(self) -> timedelta:

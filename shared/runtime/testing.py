@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import orjson
@@ -77,10 +78,15 @@ class Trial:
         self.running, self.context, self.parts = running, running.context, running.parts
         self._listening, self._keys, self._session = listening, keys, session
 
-    def token(self, actor: str = "tester", permissions: Sequence[str] = ("*",)) -> str:
-        """What the console would give to a person."""
+    def token(
+        self,
+        actor: str = "tester",
+        permissions: Sequence[str] = ("*",),
+        groups: Mapping[UUID, Sequence[str]] | None = None,
+    ) -> str:
+        """What the console would give to a person; `permissions` on all devices."""
         return self._signer("console").access(
-            actor, self.running.name, permissions, timedelta(minutes=10)
+            actor, self.running.name, permissions, timedelta(minutes=10), groups=groups
         )
 
     def _signer(self, service: str) -> Signer:
@@ -96,12 +102,13 @@ class Trial:
         *,
         actor: str = "tester",
         permissions: Sequence[str] = ("*",),
+        groups: Mapping[UUID, Sequence[str]] | None = None,
         as_service: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask an api route as a person, or an internal one as another service."""
         listener: ListenerName = "internal" if path.startswith("/internal/") else "api"
-        token = self.token(actor, permissions)
+        token = self.token(actor, permissions, groups)
         if as_service is not None:
             token = self._signer(as_service).internal(self.running.name)
         given = {"Authorization": f"Bearer {token}", **(headers or {})}

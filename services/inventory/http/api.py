@@ -28,12 +28,13 @@ from services.inventory.http.models import (
     RefreshAnswer,
     RefreshRequest,
 )
-from services.inventory.queries import Inventory, Past, unknown
+from services.inventory.queries import REFRESH, Inventory, Past, unknown
 from shared.events.inventory import Section
-from shared.runtime.http import Page, caller, parse_body, parse_query, render
+from shared.runtime.http import Page, Reach, caller, parse_body, parse_query, render
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
 
+READ = "inventory.read"
 INVENTORY = web.AppKey("inventory", Inventory)
 
 
@@ -42,6 +43,10 @@ def _device_id(request: web.Request) -> UUID:
         return UUID(request.match_info["device_id"])
     except ValueError:
         raise unknown() from None
+
+
+def _reach(request: web.Request) -> Reach:
+    return caller(request).reach(READ)
 
 
 def _cursor_id(page: Page) -> UUID | None:
@@ -88,20 +93,20 @@ async def list_devices(request: web.Request) -> web.StreamResponse:
         application=query.application,
     )
     found = request.config_dict[INVENTORY]
-    rows, following = await found.devices(filters, _cursor_id(query), query.limit)
+    rows, following = await found.devices(filters, _reach(request), _cursor_id(query), query.limit)
     return render(DeviceList.model_validate({"items": rows, "next": following}))
 
 
 async def get_device(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/inventory/devices/{device_id}: one device with all its facts."""
-    row = await request.config_dict[INVENTORY].device(_device_id(request))
+    row = await request.config_dict[INVENTORY].device(_device_id(request), _reach(request))
     return render(DeviceView.model_validate(row))
 
 
 async def get_facts(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/inventory/devices/{device_id}/facts?at=TIME: the facts now, or at an instant."""
     query, device_id = parse_query(request, AtQuery), _device_id(request)
-    rows = await request.config_dict[INVENTORY].facts(device_id, query.at)
+    rows = await request.config_dict[INVENTORY].facts(device_id, _reach(request), query.at)
     return render(FactList.model_validate({"device_id": device_id, "at": query.at, "items": rows}))
 
 
@@ -120,7 +125,7 @@ def _lists(section: Section, key: str, answer: type[BaseModel]) -> Handler:
     async def get_list(request: web.Request) -> web.StreamResponse:
         query, device_id = parse_query(request, ItemQuery), _device_id(request)
         (rows, following), reported_at = await request.config_dict[INVENTORY].items(
-            section, device_id, _cursor_key(query), query.limit, query.at
+            section, device_id, _reach(request), _cursor_key(query), query.limit, query.at
         )
         entries = [{**row["detail"], key: row["key"], "since": row["since"]} for row in rows]
         return render(
@@ -134,12 +139,15 @@ async def get_history(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/inventory/devices/{device_id}/history: what was true when, newest first."""
     query, device_id = parse_query(request, HistoryQuery), _device_id(request)
     inventory, past = request.config_dict[INVENTORY], _cursor_past(query)
+    reach = _reach(request)
     if query.section is None:
-        rows, following = await inventory.fact_history(device_id, query.name, past, query.limit)
+        rows, following = await inventory.fact_history(
+            device_id, reach, query.name, past, query.limit
+        )
         items: list[dict[str, Any]] = list(rows)
     else:
         rows, following = await inventory.item_history(
-            query.section, device_id, query.name, past, query.limit
+            query.section, device_id, reach, query.name, past, query.limit
         )
         items = [{**row, "name": row["key"], "value": row["detail"]} for row in rows]
     return render(History.model_validate({"items": items, "next": following}))
@@ -161,7 +169,7 @@ ROUTES = (
         "GET",
         "/api/v1/inventory/facts",
         list_known_facts,
-        permission="inventory.read",
+        permission=READ,
         summary="List the facts that are known of devices, with their meaning",
         answer=KnownFacts,
     ),
@@ -169,7 +177,8 @@ ROUTES = (
         "GET",
         _DEVICES,
         list_devices,
-        permission="inventory.read",
+        permission=READ,
+        scoped=True,
         summary="List devices with their main facts",
         query=DeviceQuery,
         answer=DeviceList,
@@ -178,7 +187,8 @@ ROUTES = (
         "GET",
         _ONE,
         get_device,
-        permission="inventory.read",
+        permission=READ,
+        scoped=True,
         summary="Show a device with all its facts",
         answer=DeviceView,
     ),
@@ -186,7 +196,8 @@ ROUTES = (
         "GET",
         f"{_ONE}/facts",
         get_facts,
-        permission="inventory.read",
+        permission=READ,
+        scoped=True,
         summary="Read a device's facts, now or at an instant",
         query=AtQuery,
         answer=FactList,
@@ -195,7 +206,8 @@ ROUTES = (
         "GET",
         f"{_ONE}/applications",
         _lists("applications", "identifier", ApplicationList),
-        permission="inventory.read",
+        permission=READ,
+        scoped=True,
         summary="List a device's applications, now or at an instant",
         query=ItemQuery,
         answer=ApplicationList,
@@ -204,7 +216,8 @@ ROUTES = (
         "GET",
         f"{_ONE}/profiles",
         _lists("profiles", "identifier", ProfileList),
-        permission="inventory.read",
+        permission=READ,
+        scoped=True,
         summary="List a device's profiles, now or at an instant",
         query=ItemQuery,
         answer=ProfileList,
@@ -213,7 +226,8 @@ ROUTES = (
         "GET",
         f"{_ONE}/certificates",
         _lists("certificates", "sha256", CertificateList),
-        permission="inventory.read",
+        permission=READ,
+        scoped=True,
         summary="List a device's certificates, now or at an instant",
         query=ItemQuery,
         answer=CertificateList,
@@ -222,7 +236,8 @@ ROUTES = (
         "GET",
         f"{_ONE}/history",
         get_history,
-        permission="inventory.read",
+        permission=READ,
+        scoped=True,
         summary="Read what was true of a device when",
         query=HistoryQuery,
         answer=History,
@@ -231,7 +246,8 @@ ROUTES = (
         "POST",
         f"{_ONE}/refresh",
         post_refresh,
-        permission="inventory.refresh",
+        permission=REFRESH,
+        scoped=True,
         summary="Ask a device for its inventory now",
         body=RefreshRequest,
         answer=RefreshAnswer,

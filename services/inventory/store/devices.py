@@ -10,6 +10,7 @@ from uuid import UUID
 
 from services.inventory.filters import Filters
 from shared.db.pool import Connection
+from shared.runtime.http import Reach
 
 REPLACE = """
 UPDATE device SET
@@ -90,14 +91,26 @@ WHERE device.device_id = due.device_id
 RETURNING device.device_id, due.due_at
 """
 
-MANAGED = "SELECT managed FROM device WHERE device_id = $1 AND sequence > 0"
+# Of a caller with rights on groups only: what is outside of them does not exist.
+_WITHIN = """
+(${0}::uuid[] IS NULL OR EXISTS (
+    SELECT FROM membership AS m
+    WHERE m.device_id = device.device_id AND m.group_id = ANY(${0})))
+"""
+
+MANAGED = f"""
+SELECT managed FROM device WHERE device_id = $1 AND sequence > 0 AND {_WITHIN.format(2)}
+"""
 
 _COLUMNS = """
     device_id, platform, ownership, coalesce(name, reported_name) AS name, serial, model, product,
     os_version, user_name AS "user", tags, managed, last_seen_at
 """
 
-ONE = f"SELECT {_COLUMNS} FROM device WHERE device_id = $1 AND sequence > 0"
+ONE = f"""
+SELECT {_COLUMNS} FROM device
+WHERE device_id = $1 AND sequence > 0 AND {_WITHIN.format(2)}
+"""
 
 LIST = f"""
 SELECT {_COLUMNS},
@@ -114,7 +127,8 @@ WHERE sequence > 0
   AND ($8::text IS NULL OR EXISTS (
         SELECT FROM application
         WHERE application.key = $8 AND application.device_id = device.device_id))
-ORDER BY device_id LIMIT $9
+  AND {_WITHIN.format(9)}
+ORDER BY device_id LIMIT $10
 """
 
 
@@ -144,10 +158,12 @@ async def replace(tx: Connection, devices: Sequence[Device]) -> None:
     await tx.execute(REPLACE, list(devices))
 
 
-async def forget(tx: Connection, sequences: Mapping[UUID, int]) -> None:
-    """Drop all that is known of deleted devices."""
+async def forget(tx: Connection, sequences: Mapping[UUID, int]) -> list[UUID]:
+    """Drop all that is known of deleted devices; returns those for which that was news."""
     rows = await tx.fetch(NEWER_THAN, list(sequences), list(sequences.values()))
-    await tx.execute(FORGET, [row["device_id"] for row in rows])
+    gone = [row["device_id"] for row in rows]
+    await tx.execute(FORGET, gone)
+    return gone
 
 
 async def stop(tx: Connection, ended: Sequence[tuple[UUID, UUID]]) -> None:
@@ -185,19 +201,24 @@ async def take_due(
     return {row["device_id"]: row["due_at"] for row in rows}
 
 
-async def is_managed(tx: Connection, device_id: UUID) -> bool | None:
-    """Whether the device takes commands; None: there is no such device."""
-    managed: bool | None = await tx.fetchval(MANAGED, device_id)
+async def is_managed(tx: Connection, device_id: UUID, reach: Reach) -> bool | None:
+    """Whether the device takes commands; None: there is no such device within reach."""
+    managed: bool | None = await tx.fetchval(MANAGED, device_id, reach)
     return managed
 
 
-async def one(tx: Connection, device_id: UUID) -> dict[str, Any] | None:
-    row = await tx.fetchrow(ONE, device_id)
+async def one(tx: Connection, device_id: UUID, reach: Reach) -> dict[str, Any] | None:
+    row = await tx.fetchrow(ONE, device_id, reach)
     return None if row is None else dict(row)
 
 
 async def page(
-    tx: Connection, filters: Filters, main: Sequence[str], after: UUID | None, limit: int
+    tx: Connection,
+    filters: Filters,
+    main: Sequence[str],
+    after: UUID | None,
+    reach: Reach,
+    limit: int,
 ) -> list[dict[str, Any]]:
     """At most `limit` devices after `after`, by id, each with its main facts."""
     rows = await tx.fetch(
@@ -210,6 +231,7 @@ async def page(
         filters.q,
         filters.managed,
         filters.application,
+        reach,
         limit,
     )
     return [dict(row) for row in rows]
