@@ -19,7 +19,7 @@ from shared.bus import outbox
 from shared.bus.handlers import Handler
 from shared.db.pool import Connection
 from shared.events import Event
-from shared.events.commands import CommandQueued
+from shared.events.commands import CommandQueued, QueuedTarget
 from shared.events.device_state import AuthorityPublished, DeviceState, EnrollmentState
 from shared.runtime.clock import Clock
 
@@ -144,11 +144,10 @@ async def _wake(tx: Connection, opened: set[UUID]) -> list[Event]:
         return []
     return [
         CommandQueued(
-            device_id=one.device_id,
-            channel_id=one.channel_id,
             command_id=one.command_id,
             kind=one.kind,
             queued_at=one.queued_at,
+            targets=[QueuedTarget(device_id=one.device_id, channel_id=one.channel_id)],
         )
         for one in await devices.to_wake(tx, opened)
     ]

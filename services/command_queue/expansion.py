@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,14 +27,16 @@ from services.command_queue.store.devices import Place
 from services.command_queue.store.outcomes import Filing
 from services.command_queue.store.placing import Chunk
 from services.command_queue.store.targets import Asked, Wanted
-from shared.bus import alike, outbox, waking
+from shared.bus import outbox, waking
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events import Event
-from shared.events.commands import CommandQueued, TargetState
+from shared.events.commands import CommandQueued, QueuedTarget, TargetState
 
 LIMIT: Final = targets.CHUNK
 _MOST_TRAITS: Final = 256
+_NOBODY: Final = QueuedTarget(device_id=UUID(int=0), channel_id=UUID(int=0))
+_BY_DEVICE: Final = operator.attrgetter("device_id.int", "channel_id.int")
 _ENDED: Final = {"cancelled": TargetState.CANCELLED, "expired": TargetState.EXPIRED}
 
 _Judge = Callable[[str, eligibility.Target], str | None]
@@ -142,11 +145,11 @@ async def _write(tx: Connection, sorted_: _Sorted, now: datetime) -> None:
     if rows:
         await pending.add(tx, rows)
         metrics.QUEUED.inc(len(rows))
-    events += [
-        _queued(one.asked, row.device_id, row.channel_id, row.queued_at)
-        for one, row in sorted_.queued
-        if row.state == "queued"
-    ]
+    told: defaultdict[UUID, list[tuple[Asked, pending.New]]] = defaultdict(list)
+    for one, row in sorted_.queued:
+        if row.state == "queued":
+            told[row.command_id].append((one.asked, row))
+    events += [_told(same) for same in told.values()]
     await outbox.emit(tx, events)
 
 
@@ -255,18 +258,25 @@ def _filing(one: Wanted, place: Place, state: TargetState, reason: str) -> Filin
 
 
 def _pattern(asked: Asked, now: datetime) -> outbox.Row:
-    row = outbox.row_of(_queued(asked, alike.DEVICE, alike.CHANNEL, now))
-    alike.check(row.payload)
-    return row
+    """What plain targets are told of, without them."""
+    event = _queued(asked, [_NOBODY], now)
+    row = outbox.row_of(event)
+    return row._replace(payload=event.model_copy(update={"targets": []}).model_dump_json())
 
 
-def _queued(asked: Asked, device_id: UUID, channel_id: UUID, queued_at: datetime) -> CommandQueued:
+def _told(same: Sequence[tuple[Asked, pending.New]]) -> CommandQueued:
+    """The event of targets of one command that were queued now."""
+    asked, first = same[0]
+    targets = {
+        row.channel_id: QueuedTarget(device_id=row.device_id, channel_id=row.channel_id)
+        for _, row in same
+    }
+    return _queued(asked, sorted(targets.values(), key=_BY_DEVICE), first.queued_at)
+
+
+def _queued(asked: Asked, targets: list[QueuedTarget], queued_at: datetime) -> CommandQueued:
     event = CommandQueued(
-        device_id=device_id,
-        channel_id=channel_id,
-        command_id=asked.command_id,
-        kind=asked.kind,
-        queued_at=queued_at,
+        command_id=asked.command_id, kind=asked.kind, queued_at=queued_at, targets=targets
     )
     origin = Origin.of(asked.command_id, asked.correlation_id, asked.traceparent, asked.created_at)
     return event.because(origin)

@@ -17,12 +17,18 @@ _BY_DEVICE = frozenset({TargetState.ACKNOWLEDGED, TargetState.FAILED, TargetStat
 
 
 async def work_waits(tx: Connection, queued: Sequence[CommandQueued], *, sender: Wake) -> None:
-    waiting = [
-        (q.channel_id, q.device_id, tracing.recorded(q.meta.traceparent), q.meta.sequence)
-        for q in queued
-        if q.channel_id
-    ]
-    await channels.work_waits(tx, waiting)
+    # A channel once, with the newest: several commands may wait for it.
+    waiting = {
+        target.channel_id: (
+            target.channel_id,
+            target.device_id,
+            tracing.recorded(event.meta.traceparent),
+            event.meta.sequence,
+        )
+        for event in sorted(queued, key=lambda event: event.meta.sequence)
+        for target in event.targets
+    }
+    await channels.work_waits(tx, list(waiting.values()))
     after_commit(tx, sender.set)
 
 

@@ -38,7 +38,7 @@ async def apply(pool: Pool, service: str, handlers: Handlers, events: Sequence[E
 
 async def apply_in(tx: Connection, handlers: Handlers, events: Sequence[Event]) -> list[Event]:
     """Apply inside the caller's transaction and return the events that were not duplicates."""
-    await lock_devices(tx, {event.device for event in events if event.device})
+    await lock_devices(tx, {device for event in events for device in event.devices})
     fresh = await _record(tx, events)
     for model, of_type in rounds(newest(fresh)):
         await handlers[model](tx, of_type)

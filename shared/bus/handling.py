@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from shared.bus import dead_letters, metrics, records
 from shared.bus.gathering import Gathering
@@ -17,6 +17,8 @@ from shared.db.pool import Pool, describe, is_transient, transaction
 log = logging.getLogger(__name__)
 
 TRIES = 5
+MOST_DEVICES = 1000
+"""Whose rows one partition's part of a transaction locks; a single event may name more."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 
@@ -67,11 +69,11 @@ class Handling:
                     arrivals.append(Arrival(record, records.read(record)))
                 except Poison as error:
                     await self._give_up(record, error)
-        if arrivals:
-            if await self._gathering.together(arrivals, behind=behind):
-                self._limit.passed(len(arrivals))
+        for some in _portions(arrivals):
+            if await self._gathering.together(some, behind=behind):
+                self._limit.passed(len(some))
             else:
-                await self._settle(arrivals, TRIES)
+                await self._settle(some, TRIES)
         self.moved_at = time.monotonic()
 
     async def _settle(self, arrivals: Sequence[Arrival], tries: int) -> None:
@@ -150,6 +152,19 @@ class Handling:
         except TimeoutError:
             return
         raise Abandoned
+
+
+def _portions(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
+    """What one transaction may take: an event about many devices locks all of them."""
+    start = devices = 0
+    for place, arrival in enumerate(arrivals):
+        more = len(arrival.event.devices)
+        if devices and devices + more > MOST_DEVICES:
+            yield arrivals[start:place]
+            start, devices = place, 0
+        devices += more
+    if arrivals:
+        yield arrivals[start:]
 
 
 def _place(record: Record) -> dict[str, object]:

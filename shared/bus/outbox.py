@@ -10,12 +10,11 @@ from uuid import UUID
 
 import cramjam
 
-from shared.bus import alike, waking
-from shared.bus.alike import Sendable
+from shared.bus import waking
 from shared.bus.context import correlation_id
 from shared.bus.envelope import source_of
 from shared.bus.tracing import current_traceparent
-from shared.db.pool import Connection, after_commit
+from shared.db.pool import Connection, Record, after_commit
 from shared.events import Event, Meta, uuid7
 from shared.events.registry import EVENTS, TOPICS
 
@@ -42,8 +41,7 @@ SELECT substring(current_schema()::text FROM 8)
 """
 READ = """
 SELECT id + ((SELECT number FROM epoch)::bigint << 40) AS sequence, type, payload::text AS payload,
-       event_id, occurred_at, correlation_id, causation_id, traceparent, aggregateid, device_ids,
-       channel_ids
+       event_id, occurred_at, correlation_id, causation_id, traceparent, aggregateid
 FROM outbox ORDER BY id
 """
 NEW_EPOCH = "UPDATE epoch SET number = number + 1 RETURNING number"
@@ -84,7 +82,7 @@ def announce(tx: Connection, service: str, topics: Iterable[str]) -> None:
 async def read(connection: Connection, service: str) -> list[Event]:
     """Return what waits, in id order, as the events a consumer would receive."""
     rows = await connection.fetch(READ)
-    return [received(one, service) for row in rows for one in alike.events(row)]
+    return [received(row, service) for row in rows]
 
 
 async def new_epoch(tx: Connection) -> int:
@@ -93,7 +91,7 @@ async def new_epoch(tx: Connection) -> int:
     return number
 
 
-def received(row: Sendable, service: str) -> Event:
+def received(row: Record, service: str) -> Event:
     """Return the event of an outbox row with the envelope it will travel in."""
     meta = Meta(
         event_id=row["event_id"],

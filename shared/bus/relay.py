@@ -35,7 +35,7 @@ _HUNG_SECONDS = 300.0
 # where it is not compressed: text of one letter shrinks to a hundredth.
 _BYTES = """
 CASE WHEN pg_column_compression(payload) IS NULL THEN pg_column_size(payload)
-     ELSE octet_length(payload::text) END * coalesce(cardinality(device_ids), 1)
+     ELSE octet_length(payload::text) END
 """
 READ = f"""
 WITH head AS (
@@ -48,7 +48,7 @@ WITH head AS (
 )
 SELECT id, id + ((SELECT number FROM epoch)::bigint << 40) AS sequence, aggregatetype, aggregateid,
        type, payload::text AS payload, event_id, occurred_at, correlation_id, causation_id,
-       traceparent, device_ids, channel_ids
+       traceparent
 FROM head WHERE bytes - size < $4 ORDER BY id
 """
 DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"

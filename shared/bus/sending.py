@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,8 +25,7 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import DefaultPartitioner
 
-from shared.bus import alike, envelope, metrics
-from shared.bus.alike import Sendable
+from shared.bus import envelope, metrics
 from shared.bus.kafka import KafkaAccess, discard, stop
 from shared.db.pool import Record
 from shared.events import Meta
@@ -61,7 +60,6 @@ class Sending:
         self._service, self._kafka = service, kafka
         self._producer: AIOKafkaProducer | None = None
         self._refused: dict[str, float] = {}
-        self._left: Counter[int] = Counter()
 
     def refused(self) -> list[str]:
         """The topics that the broker does not take just now: the others go on without them."""
@@ -69,24 +67,21 @@ class Sending:
         self._refused = {topic: until for topic, until in self._refused.items() if until > now}
         return list(self._refused)
 
-    async def lanes(self, rows: Iterable[Record]) -> dict[Lane, deque[Sendable]]:
+    async def lanes(self, rows: Iterable[Record]) -> dict[Lane, deque[Record]]:
         """Sort events by partition, in the order given; those of refused topics stay behind."""
         producer = await self._started()
         partitions: dict[str, list[int]] = {}
-        lanes: dict[Lane, deque[Sendable]] = {}
-        self._left.clear()
+        lanes: dict[Lane, deque[Record]] = {}
         for row in rows:
             topic = row["aggregatetype"]
             if topic not in partitions:
                 partitions[topic] = await self._partitions(producer, topic)
             if known := partitions[topic]:
-                for event in alike.events(row):
-                    lane = topic, _partition_of(event["aggregateid"].encode(), known, known)
-                    lanes.setdefault(lane, deque()).append(event)
-                    self._left[row["id"]] += 1
+                lane = topic, _partition_of(row["aggregateid"].encode(), known, known)
+                lanes.setdefault(lane, deque()).append(row)
         return lanes
 
-    async def step(self, lanes: dict[Lane, deque[Sendable]]) -> list[int]:
+    async def step(self, lanes: dict[Lane, deque[Record]]) -> list[int]:
         """Send the next batch of every partition; return the ids of rows that the broker has whole.
 
         Sent rows leave their lanes, a lane leaves when it is empty or its batch failed. After a
@@ -117,8 +112,7 @@ class Sending:
         if failed:
             await self.discard()
         metrics.SENT.labels(self._service).inc(len(acked))
-        self._left.subtract(acked)
-        return [one for one in dict.fromkeys(acked) if self._left[one] <= 0]
+        return acked
 
     async def discard(self) -> None:
         """Throw the producer away with all it holds; the outbox still has it."""
@@ -165,7 +159,7 @@ class Sending:
         )
 
 
-def _append(batch: Any, row: Sendable, service: str) -> bool:
+def _append(batch: Any, row: Record, service: str) -> bool:
     meta = Meta(
         event_id=row["event_id"],
         sequence=row["sequence"],

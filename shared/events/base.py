@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from secrets import token_bytes
 from typing import Annotated, Any, ClassVar, Self
@@ -81,8 +82,14 @@ class Event(Part):
 
     @property
     def device(self) -> UUID | None:
-        """The device whose row is locked before the event is handled; None locks nothing."""
+        """The device that the event is about; None: none, or many."""
         return getattr(self, "device_id", None)
+
+    @property
+    def devices(self) -> Collection[UUID]:
+        """The devices whose rows are locked before the event is handled."""
+        device = self.device
+        return () if device is None else (device,)
 
     @property
     def meta(self) -> Meta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
@@ -76,11 +77,16 @@ class DeviceCommandEvent(CommandEvent):
     """None: the target has no channel (not enrolled)."""
 
 
-class CommandQueued(DeviceCommandEvent):
-    """Work waits for a channel: push_notifier wakes it.
+class QueuedTarget(Part):
+    device_id: UUID
+    channel_id: UUID
 
-    On a topic of its own: there is one for each target of each command, and nobody else listens.
-    Its order with what is on `muster.command.v1` is that of `ce_sequence`.
+
+class CommandQueued(CommandEvent):
+    """Work waits for channels: push_notifier wakes them.
+
+    On a topic of its own: nobody else listens. Its order with what is on `muster.command.v1` is
+    that of `ce_sequence`, for each of the devices. The key is the first of them.
     """
 
     TYPE: ClassVar[str] = "muster.command.queued.v1"
@@ -88,6 +94,16 @@ class CommandQueued(DeviceCommandEvent):
     command_id: UUID
     kind: Short
     queued_at: AwareDatetime
+    targets: list[QueuedTarget]
+    """By device, a few hundred at most."""
+
+    @property
+    def subject(self) -> str:
+        return str(self.targets[0].device_id)
+
+    @property
+    def devices(self) -> Collection[UUID]:
+        return [target.device_id for target in self.targets]
 
 
 class CommandDeferred(DeviceCommandEvent):

@@ -70,7 +70,7 @@ async def test_the_broker_refuses_a_foreign_topic_and_the_rest_goes_on(
             SELECT 1 AS id, 1 AS sequence, 'muster.device.v1' AS aggregatetype, 'k' AS aggregateid,
                    'x' AS type, '{}' AS payload, gen_random_uuid() AS event_id,
                    now() AS occurred_at, NULL AS correlation_id, NULL AS causation_id,
-                   NULL AS traceparent, NULL::uuid[] AS device_ids, NULL::uuid[] AS channel_ids
+                   NULL AS traceparent
             """
         )
     lanes = await sending.lanes(rows)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.apple import cms
-from shared.events import Event, uuid7
+from shared.events import Event, Meta, uuid7
 from shared.events.commands import (
     CommandFinished,
     CommandQueued,
@@ -49,6 +49,16 @@ WHERE d.plain_after IS NOT NULL AND (
     )
 ) IS NOT TRUE
 """
+
+
+@dataclass(frozen=True)
+class Told:
+    """A target of which was told that work waits for it."""
+
+    command_id: UUID
+    device_id: UUID
+    channel_id: UUID
+    meta: Meta
 
 
 @dataclass(frozen=True)
@@ -351,8 +361,14 @@ class Fleet:
     async def finished(self) -> list[CommandFinished]:
         return [event for event in await self.events() if isinstance(event, CommandFinished)]
 
-    async def queued(self) -> list[CommandQueued]:
-        return [event for event in await self.events() if isinstance(event, CommandQueued)]
+    async def queued(self) -> list[Told]:
+        """Targets of which was told that work waits, in the order of the outbox."""
+        return [
+            Told(event.command_id, target.device_id, target.channel_id, event.meta)
+            for event in await self.events()
+            if isinstance(event, CommandQueued)
+            for target in event.targets
+        ]
 
     async def rows(self, query: str, *values: Any) -> list[Any]:
         async with self.trial.context.pool.acquire() as connection:

@@ -9,7 +9,6 @@ from shared.events.audit import AuditRecorded
 from shared.events.commands import (
     AnswerUnexpected,
     CommandCancelled,
-    CommandQueued,
     TargetState,
 )
 from tests.command_queue.fleet import Fleet
@@ -388,7 +387,7 @@ async def test_a_checkout_told_by_event_alone_ends_open_work(fleet: Fleet) -> No
 async def test_wake_events_name_each_channel_of_a_command_once(fleet: Fleet) -> None:
     phones = await fleet.enroll(3)
     asked = await fleet.ask(*phones)
-    queued = [e for e in await fleet.events() if isinstance(e, CommandQueued)]
+    queued = await fleet.queued()
     assert {e.channel_id for e in queued} == {phone.channel_id for phone in phones}
     assert len(queued) == 3
     assert {e.meta.causation_id for e in queued} == {asked["command_id"]}

@@ -22,7 +22,13 @@ from shared.bus import apply, outbox
 from shared.bus.testing import travelled
 from shared.db.pool import Pool, open_pool
 from shared.events.base import Event, uuid7
-from shared.events.commands import CommandDeferred, CommandFinished, CommandQueued, TargetState
+from shared.events.commands import (
+    CommandDeferred,
+    CommandFinished,
+    CommandQueued,
+    QueuedTarget,
+    TargetState,
+)
 from shared.events.device_state import ChannelState, DeviceState, EnrollmentState
 from shared.events.devices import Ownership, Platform
 from shared.events.pushes import PushCertificateChanged, PushFailed, PushSent
@@ -107,7 +113,10 @@ class Road:
         now = self.clock.now()
         await self.hear(
             CommandQueued(
-                device_id=device, channel_id=channel, command_id=uuid7(), kind="raw", queued_at=now
+                command_id=uuid7(),
+                kind="raw",
+                queued_at=now,
+                targets=[QueuedTarget(device_id=device, channel_id=channel)],
             ),
             sequence=sequence,
         )

@@ -18,7 +18,7 @@ from shared.bus import apply
 from shared.bus.testing import travelled
 from shared.events import Meta
 from shared.events.base import uuid7
-from shared.events.commands import CommandQueued
+from shared.events.commands import CommandQueued, QueuedTarget
 from shared.events.pushes import PushSent
 from shared.runtime import traces
 from tests.push_notifier.test_push_flow import TOKEN, Road, road
@@ -109,11 +109,10 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 async def _queued(road: Road, device: UUID, channel: UUID, traceparent: str) -> None:
     queued = CommandQueued(
-        device_id=device,
-        channel_id=channel,
         command_id=uuid7(),
         kind="raw",
         queued_at=road.clock.now(),
+        targets=[QueuedTarget(device_id=device, channel_id=channel)],
     )
     [event] = travelled(queued, service="command_queue")
     event.received(Meta(**{**event.meta.model_dump(), "traceparent": traceparent}))

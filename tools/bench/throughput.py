@@ -22,8 +22,7 @@ from tools.bench.results import Line
 EVENTS: Final = 20_000
 """Of one measurement, at least: enough for seconds of CPU."""
 RELAY: Final = "command_queue-relay"
-WAITING = "SELECT sum(coalesce(cardinality(device_ids), 1)) FROM outbox"
-"""Events, not rows: one row may stand for many (`shared.bus.alike`)."""
+WAITING = "SELECT count(*) FROM outbox"
 WAITS = "SELECT EXISTS (SELECT FROM outbox)"
 _PAUSE = 0.1
 _PATIENCE = 300.0

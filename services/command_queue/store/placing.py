@@ -12,8 +12,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from services.command_queue.store.targets import NEXT_PLAIN, Asked
-from shared.bus import alike, outbox
+from shared.bus import outbox
 from shared.db.pool import Connection
+
+NO_TARGETS: Final = '"targets":[]'
+"""What a pattern has where its event has targets."""
 
 # One statement and one transaction: the chunks go, their devices are locked in order, those that
 # are plain get their row and are told of, and the others come back as chunks that are not plain.
@@ -42,16 +45,20 @@ WITH taken AS MATERIALIZED (
            CASE state WHEN 'held' THEN 'held' ELSE 'queued' END, $10
     FROM found
 ), told AS (
-    SELECT place, shard, $11::text AS topic, $12::text AS type, ($4::text[])[place] AS payload,
-           ($5::uuid[])[place] AS event_id, $13::timestamptz AS occurred_at,
-           ($6::text[])[place] AS correlation_id, ($7::text[])[place] AS causation_id,
-           ($8::text[])[place] AS traceparent, device_ids, channel_ids
-    FROM (
-        SELECT place, shard, array_agg(device_id) AS device_ids,
-               array_agg(channel_id) AS channel_ids
-        FROM found WHERE state = 'active' GROUP BY place, shard
-    ) AS same
-), emitted AS ({alike.EMIT.format(source="told")}), counted AS MATERIALIZED (
+    SELECT place, (array_agg(shard ORDER BY device_id))[1] AS shard,
+           (array_agg(device_id ORDER BY device_id))[1]::text AS key,
+           string_agg(format('{{"device_id":"%s","channel_id":"%s"}}', device_id, channel_id), ','
+                      ORDER BY device_id) AS targets
+    FROM found WHERE state = 'active' GROUP BY place
+), emitted AS (
+    INSERT INTO outbox (shard, aggregatetype, aggregateid, type, payload, event_id, occurred_at,
+                        correlation_id, causation_id, traceparent)
+    SELECT shard, $11, key, $12,
+           replace(($4::text[])[place], '{NO_TARGETS}', '"targets":[' || targets || ']')::json,
+           ($5::uuid[])[place], $13, ($6::text[])[place], ($7::text[])[place],
+           ($8::text[])[place]
+    FROM told ORDER BY place
+), counted AS MATERIALIZED (
     SELECT place, count(*) AS placed FROM found GROUP BY place
 ), rest AS (
     INSERT INTO target (command_id, chunk, ordinal, plain, priority, size, device_ids)
