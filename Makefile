@@ -41,6 +41,10 @@ check: ## lint, format, types, import contracts
 	$(BIN)/mypy services shared tools tests
 	$(BIN)/lint-imports
 
+assets: ## install what the console's pages need of npm, by the lock file
+	@$(VENV) embedded
+	@$(BIN)/python -m tools.embedded.assets
+
 events: ## write schemas, AsyncAPI, manifests and docs/events.md from the registry
 	@$(VENV) dev
 	@$(BIN)/python -m tools.cli generate events
@@ -100,4 +104,4 @@ clean: ## stop what runs and throw away all data; packages and jars stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.embedded down; fi
 	rm -rf .muster/state .muster/run .muster/logs .muster/secrets .muster/keys .muster/test .muster/ports.json
 
-.PHONY: help up down test test-fast check events openapi monitoring bench bench-compare bench-history bench-peers chaos chaos-tests requirements clean
+.PHONY: help up down test test-fast check assets events openapi monitoring bench bench-compare bench-history bench-peers chaos chaos-tests requirements clean

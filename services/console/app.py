@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.console import bundle
+from services.console.asking import Asking
 from services.console.auditing import Audit
+from services.console.bundle import Bundle
 from services.console.consumers import HANDLERS
-from services.console.http import api
+from services.console.http import api, assets, keys, own
+from services.console.http.door import ConsoleDoor
+from services.console.jobs import jobs_of
+from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
 from services.console.setup import Setup
 from shared.runtime.service import Context, Parts, Service
@@ -15,9 +21,20 @@ from shared.runtime.service import Context, Parts, Service
 
 @asynccontextmanager
 async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
-    lifetime = context.settings.owner_token_lifetime
-    setup = Setup(context.pool, context.tokens.signer, context.clock, lifetime)
-    yield Parts(values={api.SETUP: setup, api.AUDIT: Audit(context.pool)}, handlers=HANDLERS)
+    settings, pool, clock = context.settings, context.pool, context.clock
+    signer, sessions = context.tokens.signer, Sessions(pool, clock)
+    yield Parts(
+        values={
+            keys.SETUP: Setup(pool, signer, clock, settings.owner_token_lifetime),
+            keys.AUDIT: Audit(pool),
+            keys.SESSIONS: sessions,
+            keys.ASKING: Asking(context.internal, signer),
+            keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
+        },
+        handlers=HANDLERS,
+        jobs=jobs_of(sessions),
+        door=ConsoleDoor(sessions, settings.address),
+    )
 
 
 SERVICE = Service(
@@ -25,5 +42,5 @@ SERVICE = Service(
     summary="People: set-up, tokens, audit",
     settings=ConsoleSettings,
     build=build,
-    routes=api.ROUTES,
+    routes=(*api.ROUTES, *assets.ROUTES, *own.ROUTES),
 )

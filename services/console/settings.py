@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic import Field
 
@@ -12,7 +13,15 @@ from shared.runtime.settings import Settings
 class ConsoleSettings(Settings):
     """Read from `MUSTER_CONSOLE_…`."""
 
+    url: str = ""
+    """Where people open the console, as their browsers write it; empty: `api_url`."""
+    assets_dir: Path = Path(".muster/assets/vendor")
+    """What `make assets` brings from npm."""
     owner_token_minutes: int = Field(default=15, ge=1, le=15)
+
+    @property
+    def address(self) -> str:
+        return self.url or self.api_url
 
     @property
     def owner_token_lifetime(self) -> timedelta:

@@ -19,6 +19,7 @@ from shared.runtime import metrics, traces
 from shared.runtime.http import CALLER, ROUTE, Caller, too_large
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.logs import SERVICE
+from shared.runtime.pages import Door
 from shared.runtime.problems import Problem, device_response, problem_of, problem_response
 from shared.runtime.routes import Route
 from shared.runtime.tokens import Claims, TokenRefused, Verifier
@@ -33,8 +34,13 @@ _SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store
 class Endpoint:
     """Answers one route of one service."""
 
-    def __init__(self, service: str, route: Route, verifier: Verifier) -> None:
+    def __init__(
+        self, service: str, route: Route, verifier: Verifier, door: Door | None = None
+    ) -> None:
+        if route.page and door is None:
+            raise ValueError(f"{route.path}: {service} has pages, but no door")
         self._service, self._route, self._verifier = service, route, verifier
+        self._door = door if route.page else None
         self._in_progress = metrics.HTTP_IN_PROGRESS.labels(service)
         self._seconds: dict[int, Histogram] = {}
 
@@ -51,7 +57,10 @@ class Endpoint:
             self._in_progress.dec()
         if self._route.listener != "devices":
             response.headers["X-Correlation-Id"] = correlation
-            response.headers.update(_SAFE_HEADERS)
+            if self._door is None:
+                response.headers.update(_SAFE_HEADERS)
+            elif not response.prepared:
+                self._door.dress(request, response)
         if not request.content.is_eof() and not response.prepared:
             # The rest of an unread body is not worth waiting for.
             response.force_close()
@@ -70,15 +79,19 @@ class Endpoint:
     async def _answer(self, request: web.Request, correlation: str) -> web.StreamResponse:
         try:
             self._admit(request)
+            if self._door is not None:
+                await self._door.admit(request, self._route)
             return await self._route.handler(request)
         except Problem as problem:
-            return self._refuse(problem, correlation)
+            return self._refuse(request, problem, correlation)
         except web.HTTPException as error:
-            return self._refuse(problem_of(error), correlation)
+            return self._refuse(request, problem_of(error), correlation)
         except Exception as error:  # noqa: BLE001 (the last line of defence: never a stack trace)
-            return self._refuse(self._failure(error), correlation)
+            return self._refuse(request, self._failure(error), correlation)
 
-    def _refuse(self, problem: Problem, correlation: str) -> web.Response:
+    def _refuse(self, request: web.Request, problem: Problem, correlation: str) -> web.Response:
+        if self._door is not None:
+            return self._door.refuse(request, problem, correlation)
         if self._route.listener == "devices":
             return device_response(problem)
         return problem_response(problem, correlation)
@@ -100,7 +113,7 @@ class Endpoint:
     def _admit(self, request: web.Request) -> None:
         """Identity first, then limits, all before a byte of the body is read."""
         request[ROUTE] = self._route
-        if self._route.listener == "api" and not self._route.public:
+        if self._route.listener == "api" and not (self._route.public or self._route.page):
             self._admit_person(request)
         elif self._route.listener == "internal":
             self._admit_service(request)

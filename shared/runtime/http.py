@@ -31,6 +31,7 @@ __all__ = [
     "decode_cursor",
     "encode_cursor",
     "hold",
+    "invalid",
     "parse_body",
     "parse_long_body",
     "parse_query",
@@ -108,7 +109,7 @@ def parse_query(request: web.Request, model: type[M]) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _invalid(error, 400, "query_invalid", "The query is not valid.") from None
+        raise invalid(error, 400, "query_invalid", "The query is not valid.") from None
 
 
 def path_id(request: web.Request, name: str) -> UUID:
@@ -129,7 +130,7 @@ async def parse_body(request: web.Request, model: type[M], data: bytes | None = 
     try:
         return model.model_validate_json(await read_body(request) if data is None else data)
     except ValidationError as error:
-        raise _invalid(error, 422, "body_invalid", "The body is not valid.") from None
+        raise invalid(error, 422, "body_invalid", "The body is not valid.") from None
 
 
 async def parse_long_body(request: web.Request, model: type[M], long: str) -> M:
@@ -152,7 +153,7 @@ async def parse_long_body(request: web.Request, model: type[M], long: str) -> M:
             found += adapter.validate_json(piece)
             await turns.pause()
     except ValidationError as error:
-        raise _invalid(error, 422, "body_invalid", "The body is not valid.") from None
+        raise invalid(error, 422, "body_invalid", "The body is not valid.") from None
     return parsed.model_copy(update={long: found})
 
 
@@ -221,7 +222,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _invalid(error: ValidationError, status: int, code: str, detail: str) -> Problem:
+def invalid(error: ValidationError, status: int, code: str, detail: str) -> Problem:
     """Places and reasons, never the values: they may be secrets."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     errors = [

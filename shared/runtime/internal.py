@@ -7,6 +7,7 @@ because the process behind it was replaced, is made once more, to whichever answ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -30,6 +31,14 @@ class InternalCallFailed(Exception):  # noqa: N818 (the contract's name)
         self.status = status
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What a service said; a refusal's body is its problem."""
+
+    status: int
+    body: dict[str, Any]
+
+
 class InternalClient:
     """Asks other services in this one's name, with a token for each callee."""
 
@@ -41,50 +50,81 @@ class InternalClient:
         self, service: str, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """The JSON answer of a 2xx; raises InternalCallFailed for everything else."""
-        base = self._urls.get(service)
-        if base is None:
-            raise InternalCallFailed(service, None, "MUSTER_INTERNAL_URLS does not name it")
-        headers = {"Authorization": f"Bearer {self._signer.internal(service)}"}
-        if correlation := correlation_id.get():
-            headers["X-Correlation-Id"] = correlation
-        if traceparent := current_traceparent():
-            headers["traceparent"] = traceparent
-        url = base.rstrip("/") + path
+        token = self._signer.internal(service)
         try:
             try:
-                return await self._send(service, method, url, body, headers)
+                answer = await self._send(service, method, path, body, token)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                return await self._send(service, method, url, body, headers)
+                answer = await self._send(service, method, path, body, token)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise InternalCallFailed(service, None, f"no answer ({type(error).__name__})") from None
+            raise _unanswered(service, error) from None
+        if answer.status // 100 != _SUCCESS:
+            raise InternalCallFailed(service, answer.status, f"answered {answer.status}")
+        return answer.body
 
-    async def _send(
+    async def for_person(
         self,
         service: str,
         method: str,
-        url: str,
-        body: Mapping[str, Any] | None,
-        headers: dict[str, str],
-    ) -> dict[str, Any]:
-        data = None if body is None else orjson.dumps(body, default=str)
-        if data is not None:
+        path: str,
+        token: str,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answered:
+        """What the service's API answers to a person's own token, refusals too (decision 38).
+
+        Asked once: not everything that people ask for may be done twice. Raises InternalCallFailed
+        when there is no answer.
+        """
+        try:
+            return await self._send(service, method, path, body, token)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unanswered(service, error) from None
+
+    async def _send(
+        self, service: str, method: str, path: str, body: Mapping[str, Any] | None, token: str
+    ) -> Answered:
+        base = self._urls.get(service)
+        if base is None:
+            raise InternalCallFailed(service, None, "MUSTER_INTERNAL_URLS does not name it")
+        headers, data = _headers(token), None
+        if body is not None:
+            data = orjson.dumps(body, default=str)
             headers["Content-Type"] = "application/json"
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=TIMEOUT)
         request = self._session.request(
-            method, url, data=data, headers=headers, allow_redirects=False
+            method, base.rstrip("/") + path, data=data, headers=headers, allow_redirects=False
         )
         async with request as response:
-            if response.status // 100 != _SUCCESS:
-                raise InternalCallFailed(service, response.status, f"answered {response.status}")
             if (response.content_length or 0) > _MAX_ANSWER:
                 raise InternalCallFailed(service, response.status, "answered too much")
-            answer = orjson.loads(await response.read() or b"{}")
-            if not isinstance(answer, dict):
-                raise InternalCallFailed(service, response.status, "answered no object")
-            return answer
+            said = _object(service, response.status, await response.read())
+            return Answered(response.status, said)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _headers(token: str) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {token}"}
+    if correlation := correlation_id.get():
+        headers["X-Correlation-Id"] = correlation
+    if traceparent := current_traceparent():
+        headers["traceparent"] = traceparent
+    return headers
+
+
+def _object(service: str, status: int, data: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(data or b"{}")
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise InternalCallFailed(service, status, "answered no object")
+    return answer
+
+
+def _unanswered(service: str, error: Exception) -> InternalCallFailed:
+    return InternalCallFailed(service, None, f"no answer ({type(error).__name__})")

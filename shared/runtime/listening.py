@@ -153,7 +153,7 @@ def application_of(
         verifier = running.context.tokens.verifier
         for route in running.service.routes:
             if _answers_on(name, route):
-                endpoint = Endpoint(running.name, route, verifier)
+                endpoint = Endpoint(running.name, route, verifier, running.parts.door)
                 application.router.add_route(route.method, route.path, endpoint.__call__)
         for key, value in running.parts.values.items():
             if key in application:
@@ -164,8 +164,8 @@ def application_of(
 
 def _answers_on(name: ListenerName, route: Route) -> bool:
     """The console asks for people at the internal listener, with their own tokens (decision 38)."""
-    for_people = name == "internal" and route.listener == "api" and not route.public
-    return route.listener == name or for_people
+    with_a_token = route.listener == "api" and not (route.public or route.page)
+    return route.listener == name or (name == "internal" and with_a_token)
 
 
 def _unmatched_on(

@@ -48,6 +48,11 @@ class Route:
     """Services that may call an internal route."""
     public: bool = False
     """An api route for people who have no token yet (the set-up link, sign-in)."""
+    page: bool = False
+    """For people in a browser, outside of /api/: the service's door admits by the session's cookie,
+    and answers refusals as pages (`shared.runtime.pages`)."""
+    personal: bool = False
+    """A page that shows anybody who is signed in what is theirs; it needs no permission."""
 
     def __post_init__(self) -> None:
         for broken, why in self._faults():
@@ -57,10 +62,13 @@ class Route:
     def _faults(self) -> list[tuple[bool, str]]:
         guarded = self.permission is not None
         api = self.listener == "api"
+        ways_in = [guarded, self.public, self.personal].count(True)
         return [
-            (not self.path.startswith(_PREFIXES[self.listener]), "the path has another prefix"),
-            (api and guarded == self.public, "an api route needs a permission (or public=True)"),
-            (not api and (guarded or self.public), "permissions belong to api routes"),
+            (not self._has_its_prefix(), "the path has another prefix"),
+            (api and ways_in != 1, "an api route needs a permission (or public=True)"),
+            (self.page and not api, "pages are on the api listener"),
+            (self.personal and not self.page, "only pages are personal"),
+            (not api and ways_in > 0, "permissions belong to api routes"),
             (self.scoped and not guarded, "a scope is of a permission"),
             ((self.listener == "internal") != bool(self.callers), "internal routes name callers"),
             (not set(self.callers) <= set(SERVICES), "a caller is no service"),
@@ -69,3 +77,8 @@ class Route:
                 "a permission reads area.verb",
             ),
         ]
+
+    def _has_its_prefix(self) -> bool:
+        if self.page:
+            return not self.path.startswith(("/api/", "/internal/"))
+        return self.path.startswith(_PREFIXES[self.listener])

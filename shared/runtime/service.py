@@ -11,6 +11,7 @@ from aiohttp import web
 
 from shared.runtime.clock import Clock
 from shared.runtime.jobs import Job
+from shared.runtime.pages import Door
 from shared.runtime.routes import Route
 from shared.runtime.settings import Settings
 from shared.runtime.tokens import Signer, Verifier
@@ -71,6 +72,8 @@ class Parts:
     handlers: Handlers = field(default_factory=dict)
     jobs: Sequence[Job] = ()
     ready: Sequence[Check] = ()
+    door: Door | None = None
+    """Who judges the browsers that ask for the service's pages, where it has any."""
 
 
 Build = Callable[[Context[S]], AbstractAsyncContextManager[Parts]]

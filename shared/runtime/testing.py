@@ -16,12 +16,13 @@ from uuid import UUID
 
 import aiohttp
 import orjson
+from multidict import CIMultiDictProxy
 
 from shared.bus import apply
 from shared.bus.testing import travelled
 from shared.events import Event
 from shared.runtime.clock import Clock, SystemClock
-from shared.runtime.internal import InternalCallFailed, InternalClient
+from shared.runtime.internal import Answered, InternalCallFailed, InternalClient
 from shared.runtime.listening import Listening
 from shared.runtime.running import Running, opened
 from shared.runtime.service import Service
@@ -35,7 +36,7 @@ LISTENERS: tuple[ListenerName, ...] = ("devices", "api", "internal")
 @dataclass(frozen=True)
 class Answer:
     status: int
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
     body: bytes
 
     @property
@@ -56,6 +57,10 @@ class RecordedCalls(InternalClient):
         """By service and path; what is not listed is answered {}."""
         self.failing: set[str] = set()
         """Services that do not answer."""
+        self.tokens: list[str] = []
+        """Of the people that were asked for."""
+        self.statuses: dict[tuple[str, str], int] = {}
+        """By service and path, of what people ask for; what is not listed succeeds (200)."""
 
     async def call(
         self, service: str, method: str, path: str, body: Mapping[str, Any] | None = None
@@ -64,6 +69,20 @@ class RecordedCalls(InternalClient):
         if service in self.failing:
             raise InternalCallFailed(service, None, "no answer (as the test wants)")
         return self.answers.get((service, path), {})
+
+    async def for_person(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        token: str,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answered:
+        """As `call`; `tokens` has what was shown."""
+        self.tokens.append(token)
+        answer = await self.call(service, method, path, body)
+        status = self.statuses.get((service, path), 200)
+        return Answered(status, answer)
 
     async def close(self) -> None:
         return

@@ -34,7 +34,10 @@ PREFIXES = {
     "configuration": "configuration",
     "console": "console",
 }
-PUBLIC = {("POST", "/api/v1/console/setup")}
+PUBLIC = {
+    ("POST", "/api/v1/console/setup"),
+    ("GET", "/assets/{digest}/{name:.+}"),
+}
 """What a stranger may ask without a token; a new one needs a reason in its review."""
 CALLS = {("enrollment", "configuration"), ("enrollment", "command_queue")}
 """Who may ask whom (architecture §1); the console may ask anybody."""
@@ -48,9 +51,11 @@ def _routes(listener: str) -> Iterator[tuple[Service[Any], Route]]:
 
 
 def _each(listener: str) -> list[Any]:
+    """Pages are walked in test_pages.py."""
     return [
         pytest.param(service, route, id=f"{route.method} {route.path}")
         for service, route in _routes(listener)
+        if not route.page
     ]
 
 
@@ -201,5 +206,11 @@ def test_a_route_without_a_guard_does_not_load() -> None:
         Route("GET", "/internal/v1/x", handler, summary="x", listener="internal")
     with pytest.raises(ValueError, match="prefix"):
         Route("GET", "/x", handler, summary="x", permission="a.b")
+    with pytest.raises(ValueError, match="permission"):
+        Route("GET", "/x", handler, summary="x", page=True)
+    with pytest.raises(ValueError, match="prefix"):
+        Route("GET", "/api/v1/x", handler, summary="x", page=True, personal=True)
+    with pytest.raises(ValueError, match="personal"):
+        Route("GET", "/api/v1/x", handler, summary="x", personal=True)
     with pytest.raises(ValueError, match=r"area\.verb"):
         Route("GET", "/api/v1/x", handler, summary="x", permission="internal")

@@ -64,7 +64,8 @@ class Document:
     def _routes(self) -> Iterator[tuple[Service[Any], Route]]:
         for service in self._services:
             for route in service.routes:
-                yield service, route
+                if not route.page:
+                    yield service, route
 
     def build(self) -> dict[str, Any]:
         paths: dict[str, dict[str, Any]] = {}

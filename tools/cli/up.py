@@ -29,6 +29,7 @@ from shared.runtime.settings import Settings
 from shared.sealed import ensure_service_keys
 from tools.cli import fleet, local_tls, place, services
 from tools.cli.place import Addresses
+from tools.embedded import assets
 from tools.embedded.apns import ApnsStandIn
 from tools.embedded.home import Home
 from tools.embedded.progress import Progress
@@ -120,6 +121,9 @@ class Supervisor:
     @asynccontextmanager
     async def _services(self, running: Running) -> AsyncIterator[Up]:
         home, loaded = self._home, services.load_all()
+        if assets.is_stale(home):
+            with self._progress.step("the console's assets"):
+                await asyncio.to_thread(assets.ensure, home)
         with self._progress.step("keys and schemas"):
             await self._prepare(running, loaded)
         async with AsyncExitStack() as stack:
@@ -162,6 +166,8 @@ class Supervisor:
             "MUSTER_KEYS_DIR": str(self._home.keys),
             "MUSTER_PUBLIC_URL": f"https://localhost:{ports['devices']}",
             "MUSTER_API_URL": f"http://127.0.0.1:{ports['api']}",
+            "MUSTER_CONSOLE_URL": f"http://localhost:{ports['api']}",
+            "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(self._home)),
             "MUSTER_INTERNAL_URLS": json.dumps(dict.fromkeys(running.services, internal)),
             **{f"MUSTER_{name.upper()}_PORT": str(port) for name, port in ports.items()},
             "MUSTER_DEVICES_TLS_CERT": str(tls.cert),

@@ -9,14 +9,12 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.console.auditing import Audit, Filters
-from services.console.setup import Setup
+from services.console.auditing import Filters
+from services.console.http.keys import AUDIT, SETUP
 from shared.runtime.http import Page, Problem, parse_body, parse_query, render
 from shared.runtime.paging import page_of
 from shared.runtime.routes import Route
 
-SETUP = web.AppKey("console.setup", Setup)
-AUDIT = web.AppKey("console.audit", Audit)
 Audience = Literal[
     "enrollment",
     "command_queue",

@@ -1,0 +1,18 @@
+"""The console's menu: screens that exist. Who may not use one sees it, disabled, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    title: str
+    path: str
+    icon: str
+    """A name in assets/icons.txt."""
+    permission: str | None = None
+    """None: everybody who is signed in."""
+
+
+MENU = (Entry("Overview", "/", "home"),)

@@ -1,0 +1,95 @@
+"""What handlers of pages use: who asks, the form, the answer, and other services' answers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+import jinja2
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from services.console import forgery
+from services.console.http.browsers import BROWSER, FIELDS, PERSON
+from services.console.http.keys import ASKING, BUNDLE
+from services.console.http.menu import MENU
+from services.console.people import Person
+from shared.runtime.http import invalid
+from shared.runtime.problems import Problem
+
+__all__ = ["ask", "go_to", "page", "parse_form", "person"]
+
+M = TypeVar("M", bound=BaseModel)
+_TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+def person(request: web.Request) -> Person:
+    """Who asks; on a public page there may be nobody, and this is refused."""
+    if PERSON not in request:
+        raise Problem(401, "signed_out", "Sign in to go on.")
+    return request[PERSON]
+
+
+async def ask(
+    request: web.Request,
+    service: str,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What another service's API answers to this person; raises its Problem."""
+    asking = request.config_dict[ASKING]
+    return await asking.ask(person(request), service, method, path, body)
+
+
+def page(request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
+    """Render a template of ours; values are escaped, and a missing one is an error."""
+    browser = request[BROWSER]
+    # Who was signed out by this very request sees no menu any more.
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            asset=request.config_dict[BUNDLE].url,
+            csrf=forgery.token_for(browser.new_session or browser.secret),
+            menu=MENU,
+            path=request.path,
+            person=None if browser.new_session == "" else request.get(PERSON),
+            **values,
+        )
+    )
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+
+
+def go_to(path: str) -> web.Response:
+    """Answer a form with another page to be fetched (303)."""
+    return web.Response(status=303, headers={"Location": path})
+
+
+def parse_form(request: web.Request, model: type[M]) -> M:
+    """The fields of the form as `model`; an empty one counts as left out, as HTML has it."""
+    values: dict[str, Any] = {}
+    for name, value in request.get(FIELDS, ()):
+        field = model.model_fields.get(name)
+        if field is not None and get_origin(field.annotation) in {list, tuple, set}:
+            values.setdefault(name, []).append(value)
+        elif value != "" and name != forgery.FIELD:
+            values[name] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise invalid(error, 422, "form_invalid", "The form is not filled in correctly.") from None
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )

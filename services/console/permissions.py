@@ -1,0 +1,72 @@
+"""Every permission there is, by the service that asks for it, and what the built-in roles hold.
+
+A test compares this with the routes of all services: none is forgotten, none is of nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PERMISSIONS: Mapping[str, Mapping[str, str]] = {
+    "enrollment": {
+        "enrollment.read": "See credentials, devices and certificates",
+        "enrollment.credential.write": "Make and revoke enrollment credentials",
+        "enrollment.device.write": "Change a device's ownership, user and tags",
+        "enrollment.release": "Let a quarantined device in",
+        "enrollment.revoke": "End a device's management",
+        "enrollment.renew": "Make a renewal profile",
+        "enrollment.import": "Take over devices of another server",
+    },
+    "command_queue": {
+        "command.read": "See commands and their outcomes",
+        "command.request": "Send commands to devices",
+        "command.cancel": "Cancel commands",
+        "guard.freeze": "Freeze all commands",
+        "guard.unfreeze": "Lift a freeze",
+    },
+    "push_notifier": {
+        "push.read": "See push certificates and what was sent",
+        "push.certificate": "Request and replace the push certificate",
+        "push.wake": "Wake a device",
+    },
+    "inventory": {
+        "inventory.read": "See devices and what is known of them",
+        "inventory.refresh": "Ask devices to report again",
+    },
+    "compliance": {
+        "compliance.read": "See policies and verdicts",
+        "compliance.write": "Write policies",
+    },
+    "configuration": {},
+    "console": {
+        "audit.read": "See what everybody did",
+    },
+}
+"""Service, permission, what it lets somebody do."""
+
+_READ = frozenset(
+    {"enrollment.read", "command.read", "push.read", "inventory.read", "compliance.read"}
+)
+_HELP_DESK = _READ | {"command.request", "push.wake", "inventory.refresh"}
+_OPERATOR = _HELP_DESK | {
+    "command.cancel",
+    "guard.freeze",
+    "enrollment.credential.write",
+    "enrollment.device.write",
+    "enrollment.renew",
+}
+ALL = frozenset(name for of_service in PERMISSIONS.values() for name in of_service)
+OWNER = "owner"
+BUILT_IN: Mapping[str, frozenset[str]] = {
+    OWNER: ALL,
+    "admin": ALL - {"guard.unfreeze"},
+    "operator": _OPERATOR,
+    "help_desk": _HELP_DESK,
+    "auditor": _READ | {"audit.read"},
+    "read_only": _READ,
+}
+
+
+def held_by(role_id: str, *, built_in: bool, custom: frozenset[str]) -> frozenset[str]:
+    """What a role holds now; a permission that no longer exists is held by nobody."""
+    return (BUILT_IN.get(role_id, frozenset()) if built_in else custom) & ALL

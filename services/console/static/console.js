@@ -1,0 +1,63 @@
+// What every page does besides htmx: times of the viewer, keys.
+"use strict";
+
+(() => {
+  const units = [
+    ["day", 86400],
+    ["hour", 3600],
+    ["minute", 60],
+    ["second", 1],
+  ];
+  const relative = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "auto" });
+  const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+  const ago = (instant) => {
+    const seconds = (instant.getTime() - Date.now()) / 1000;
+    if (Math.abs(seconds) > 30 * 86400) {
+      return absolute.format(instant);
+    }
+    const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) || units[3];
+    return relative.format(Math.round(seconds / size), unit);
+  };
+
+  const tell = () => {
+    for (const element of document.querySelectorAll("time[datetime]")) {
+      const instant = new Date(element.dateTime);
+      const text = ago(instant);
+      if (element.textContent !== text) {
+        element.textContent = text;
+      }
+      if (!element.dataset.utc) {
+        element.dataset.utc = element.title;
+        element.title = `${absolute.format(instant)} · ${element.title}`;
+      }
+    }
+  };
+
+  tell();
+  document.addEventListener("htmx:afterSettle", tell);
+  document.addEventListener("htmx:sseMessage", tell);
+  window.setInterval(tell, 15000);
+
+  // "/" goes to the search; j and k through rows that can be opened.
+  document.addEventListener("keydown", (event) => {
+    const writing = event.target.closest("input, textarea, select, [contenteditable]");
+    if (writing || event.ctrlKey || event.metaKey || event.altKey) {
+      return;
+    }
+    if (event.key === "/") {
+      const search = document.querySelector("[data-search]");
+      if (search) {
+        event.preventDefault();
+        search.focus();
+      }
+      return;
+    }
+    if (event.key === "j" || event.key === "k") {
+      const rows = [...document.querySelectorAll("[data-row] a[data-open]")];
+      const at = rows.indexOf(document.activeElement);
+      const next = rows[event.key === "j" ? at + 1 : Math.max(at - 1, 0)];
+      next?.focus();
+    }
+  });
+})();
