@@ -32,6 +32,9 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
     "inventory": {
         "inventory.read": "See devices and what is known of them",
         "inventory.refresh": "Ask devices to report again",
+        "group.read": "See static groups and their members",
+        "group.write": "Make, change and delete static groups",
+        "group.members": "Put devices into groups and take them out",
     },
     "compliance": {
         "compliance.read": "See policies and verdicts",
@@ -45,7 +48,14 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
 """Service, permission, what it lets somebody do."""
 
 _READ = frozenset(
-    {"enrollment.read", "command.read", "push.read", "inventory.read", "compliance.read"}
+    {
+        "enrollment.read",
+        "command.read",
+        "push.read",
+        "inventory.read",
+        "group.read",
+        "compliance.read",
+    }
 )
 _HELP_DESK = _READ | {"command.request", "push.wake", "inventory.refresh"}
 _OPERATOR = _HELP_DESK | {
