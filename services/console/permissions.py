@@ -43,6 +43,8 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
     "configuration": {},
     "console": {
         "audit.read": "See what everybody did",
+        "inventory.read": "See devices and what is known of them",
+        "compliance.read": "See policies and verdicts",
     },
 }
 """Service, permission, what it lets somebody do."""

@@ -19,6 +19,9 @@ class ConsoleSettings(Settings):
     """What `make assets` brings from npm."""
     owner_token_minutes: int = Field(default=15, ge=1, le=15)
 
+    activity_days: int = Field(default=90, ge=1, le=400)
+    """How long it is kept what happened to devices; the audit stays."""
+
     @property
     def address(self) -> str:
         return self.url or self.api_url

@@ -9,9 +9,13 @@ from services.console.auditing import Audit
 from services.console.bundle import Bundle
 from services.console.sessions import Sessions
 from services.console.setup import Setup
+from services.console.views.live import Hub
+from services.console.views.queries import Views
 
 SETUP = web.AppKey("console.setup", Setup)
 AUDIT = web.AppKey("console.audit", Audit)
 SESSIONS = web.AppKey("console.sessions", Sessions)
 ASKING = web.AppKey("console.asking", Asking)
+VIEWS = web.AppKey("console.views", Views)
+HUB = web.AppKey("console.hub", Hub)
 BUNDLE = web.AppKey("console.bundle", Bundle)

@@ -15,4 +15,7 @@ class Entry:
     """None: everybody who is signed in."""
 
 
-MENU = (Entry("Overview", "/", "home"),)
+MENU = (
+    Entry("Overview", "/", "home"),
+    Entry("Devices", "/devices", "devices", "inventory.read"),
+)

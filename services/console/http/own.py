@@ -11,11 +11,6 @@ from shared.runtime.http import path_id
 from shared.runtime.routes import Route
 
 
-async def home(request: web.Request) -> web.StreamResponse:
-    """GET /: where everybody begins."""
-    return page(request, "home.html")
-
-
 async def list_sessions(request: web.Request) -> web.StreamResponse:
     """GET /me/sessions: where one is signed in."""
     who = person(request)
@@ -42,7 +37,6 @@ async def sign_out(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = (
-    Route("GET", "/", home, page=True, personal=True, summary="The first page"),
     Route(
         "GET",
         "/me/sessions",

@@ -19,7 +19,7 @@ from services.console.people import Person
 from shared.runtime.http import invalid
 from shared.runtime.problems import Problem
 
-__all__ = ["ask", "go_to", "page", "parse_form", "person"]
+__all__ = ["ask", "go_to", "page", "parse_form", "person", "text_of"]
 
 M = TypeVar("M", bound=BaseModel)
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -46,9 +46,15 @@ async def ask(
 
 def page(request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
     """Render a template of ours; values are escaped, and a missing one is an error."""
+    text = text_of(request, template, **values)
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+
+
+def text_of(request: web.Request, template: str, **values: Any) -> str:
+    """What a template of ours becomes: a page, or a part of one for an event."""
     browser = request[BROWSER]
     # Who was signed out by this very request sees no menu any more.
-    text = (
+    return (
         _environment()
         .get_template(template)
         .render(
@@ -60,7 +66,6 @@ def page(request: web.Request, template: str, *, status: int = 200, **values: An
             **values,
         )
     )
-    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
 
 
 def go_to(path: str) -> web.Response:

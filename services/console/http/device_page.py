@@ -1,0 +1,204 @@
+"""The screen Device: a header, and tabs that ask the owners of what they show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+
+from services.console.http.devices import JUDGED, READ, before
+from services.console.http.keys import VIEWS
+from services.console.http.pages import ask, page, person, text_of
+from services.console.http.streams import event, stream
+from services.console.http.words import SHOWN
+from services.console.views.sentences import command_text
+from shared.runtime.http import Page, parse_query, path_id
+from shared.runtime.internal import InternalCallFailed
+from shared.runtime.paging import page_of
+from shared.runtime.problems import Problem
+from shared.runtime.routes import Route
+
+Values = dict[str, Any]
+_HAPPENINGS: Final = 50
+
+
+class Tab(StrEnum):
+    OVERVIEW = "overview"
+    INVENTORY = "inventory"
+    COMPLIANCE = "compliance"
+    COMMANDS = "commands"
+    TIMELINE = "timeline"
+
+
+NEEDS: Final[Mapping[Tab, str]] = {
+    Tab.OVERVIEW: READ,
+    Tab.INVENTORY: READ,
+    Tab.COMPLIANCE: JUDGED,
+    Tab.COMMANDS: "command.read",
+    Tab.TIMELINE: READ,
+}
+_TITLES: Final = {
+    "activation_lock": "Activation lock",
+    "filevault": "FileVault",
+    "os": "System",
+    "root_volume": "System volume",
+    "sip": "System Integrity Protection",
+    "updates": "Updates",
+}
+
+
+def _in_utc(instant: datetime) -> datetime:
+    return instant.astimezone(UTC)
+
+
+class DevicePageQuery(Page):
+    """The URL of a device: the open tab, and the instant that the inventory is of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tab: Tab = Tab.OVERVIEW
+    at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
+
+
+class LiveQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tab: Tab = Tab.OVERVIEW
+
+
+async def show_device(request: web.Request) -> web.StreamResponse:
+    """GET /devices/{device_id}: the device; only the open tab, when htmx asks for that."""
+    bare = request.clone(
+        rel_url=request.rel_url.with_query([(n, v) for n, v in request.query.items() if v != ""])
+    )
+    query, device_id = parse_query(bare, DevicePageQuery), path_id(request, "device_id")
+    device = await request.config_dict[VIEWS].device(device_id, person(request).reach(READ))
+    values = await _tab(request, query, device)
+    part = request.headers.get("HX-Target") == "tab"
+    response = page(
+        request,
+        "device/tab.html" if part else "device/index.html",
+        device=device,
+        query=query,
+        tabs=NEEDS,
+        shown=SHOWN,
+        **values,
+    )
+    response.headers["Vary"] = "HX-Request, HX-Target"
+    return response
+
+
+async def _tab(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
+    """What the open tab shows; `trouble`: why it shows nothing, while the rest of the page does."""
+    values: Values = {"trouble": None, "found": {}}
+    if not person(request).holds(NEEDS[query.tab]):
+        values["trouble"] = f"This needs the permission {NEEDS[query.tab]}."
+        return values
+    try:
+        values["found"] = await _TABS[query.tab](request, query, device)
+    except Problem as problem:
+        values["trouble"] = problem.detail
+    except InternalCallFailed:
+        values["trouble"] = "The service that knows this does not answer now. Try again soon."
+    return values
+
+
+async def _overview(request: web.Request, _query: DevicePageQuery, device: Values) -> Values:
+    views, reach = request.config_dict[VIEWS], person(request).reach(READ)
+    return {"happened": await views.happened(device["device_id"], None, 10, reach)}
+
+
+async def _inventory(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
+    """Facts by their first word, each with its meaning, now or at an instant."""
+    path = f"/api/v1/inventory/devices/{device['device_id']}/facts"
+    if query.at:
+        path += f"?at={query.at.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    facts = await ask(request, "inventory", "GET", path)
+    known = await ask(request, "inventory", "GET", "/api/v1/inventory/facts")
+    about = {one["name"]: one["about"] for one in known["items"]}
+    areas: dict[str, list[Values]] = defaultdict(list)
+    for fact in facts["items"]:
+        area = fact["name"].partition(".")[0]
+        title = _TITLES.get(area, area.replace("_", " ").capitalize())
+        areas[title].append({**fact, "about": about.get(fact["name"], fact["name"])})
+    return {"areas": dict(sorted(areas.items()))}
+
+
+async def _compliance(request: web.Request, _query: DevicePageQuery, device: Values) -> Values:
+    views, reach = request.config_dict[VIEWS], person(request).reach(JUDGED)
+    return {"verdicts": await views.verdicts(device["device_id"], reach)}
+
+
+async def _commands(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
+    path = f"/api/v1/commands/devices/{device['device_id']}"
+    if query.cursor:
+        path += f"?cursor={query.cursor}"
+    found = await ask(request, "command_queue", "GET", path)
+    rows = [*found["queue"], *found["items"]]
+    names = await request.config_dict[VIEWS].actors([row["actor"] for row in rows if row["actor"]])
+    for row in rows:
+        row["who"] = names.get(row["actor"], "–")
+        row["what"] = command_text(row["kind"])
+    return found
+
+
+async def _timeline(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
+    views, reach = request.config_dict[VIEWS], person(request).reach(READ)
+    rows = await views.happened(device["device_id"], before(query), _HAPPENINGS + 1, reach)
+    shown, following = page_of(rows, _HAPPENINGS, lambda row: [row["activity_id"]])
+    return {"happened": shown, "next": following}
+
+
+_TABS: Final[Mapping[Tab, Callable[[web.Request, DevicePageQuery, Values], Awaitable[Values]]]] = {
+    Tab.OVERVIEW: _overview,
+    Tab.INVENTORY: _inventory,
+    Tab.COMPLIANCE: _compliance,
+    Tab.COMMANDS: _commands,
+    Tab.TIMELINE: _timeline,
+}
+
+
+async def live_device(request: web.Request) -> web.StreamResponse:
+    """GET /devices/{device_id}/live: the header as it changes, and a word that the tab may have."""
+    device_id, reach = path_id(request, "device_id"), person(request).reach(READ)
+    parse_query(request, LiveQuery)
+    views = request.config_dict[VIEWS]
+    await views.device(device_id, reach)
+    begun = False
+
+    async def tell(_changed: frozenset[UUID]) -> bytes:
+        nonlocal begun
+        device = await views.device(device_id, reach)
+        head = event("head", text_of(request, "device/head.html", device=device, shown=SHOWN))
+        changed, begun = begun, True
+        return head + (event("changed", "") if changed else b"")
+
+    return await stream(request, [device_id], tell)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/devices/{device_id}",
+        show_device,
+        page=True,
+        permission=READ,
+        scoped=True,
+        summary="A device",
+    ),
+    Route(
+        "GET",
+        "/devices/{device_id}/live",
+        live_device,
+        page=True,
+        permission=READ,
+        scoped=True,
+        summary="News of a device",
+    ),
+)

@@ -1,0 +1,123 @@
+"""The screen Devices: a list by any filter, in any order, live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.console.http.device_links import COLUMNS, Column, columns_of, query_of
+from services.console.http.devices import READ, send_csv
+from services.console.http.keys import VIEWS
+from services.console.http.pages import page, person, text_of
+from services.console.http.streams import event, stream
+from services.console.http.words import CHOICES, SHOWN
+from shared.runtime.http import parse_query
+from shared.runtime.routes import Route
+
+_MOST_ROWS = 200
+
+
+class LiveQuery(BaseModel):
+    """The devices that a page shows, and its columns."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[list[UUID], Field(min_length=1, max_length=_MOST_ROWS)]
+    column: Annotated[
+        list[Annotated[str, Field(max_length=20)]], Field(default_factory=list, max_length=30)
+    ]
+
+
+async def show_devices(request: web.Request) -> web.StreamResponse:
+    """GET /devices: the list; only its table, when htmx asks for that."""
+    (query, links), reach = query_of(request), person(request).reach(READ)
+    views = request.config_dict[VIEWS]
+    found = await views.devices(query.filters(), query.order(), query.limit, reach)
+    part = request.headers.get("HX-Target") == "list"
+    choices = {} if part else await views.choices(reach)
+    response = page(
+        request,
+        "devices/list.html" if part else "devices/index.html",
+        query=query,
+        found=found,
+        links=links,
+        columns=columns_of(query.column),
+        every_column=COLUMNS,
+        choices=CHOICES,
+        named=choices,
+        shown=SHOWN,
+        reach=reach,
+        live=_live(found.items, columns_of(query.column)),
+    )
+    response.headers["Vary"] = "HX-Request, HX-Target"
+    if part:
+        response.headers["HX-Push-Url"] = links.here
+    return response
+
+
+def _live(rows: Sequence[Any], columns: Sequence[Column]) -> str | None:
+    """Where news of these rows comes from; of an empty list there is none."""
+    if not rows or len(rows) > _MOST_ROWS:
+        return None
+    ids = "&".join(f"id={row['device_id']}" for row in rows)
+    return f"/devices/live?{ids}&" + "&".join(f"column={column.name}" for column in columns)
+
+
+async def live_devices(request: web.Request) -> web.StreamResponse:
+    """GET /devices/live: rows as they change, each an event of its own."""
+    query, reach = parse_query(request, LiveQuery), person(request).reach(READ)
+    columns = columns_of(query.column)
+
+    async def tell(changed: frozenset[UUID]) -> bytes:
+        wanted = [one for one in query.id if one in changed or not changed]
+        rows = await request.config_dict[VIEWS].some(wanted, reach)
+        return b"".join(
+            event(
+                f"device-{row['device_id']}",
+                text_of(request, "devices/row.html", row=row, columns=columns, shown=SHOWN),
+            )
+            for row in rows
+        )
+
+    return await stream(request, query.id, tell)
+
+
+async def export_devices(request: web.Request) -> web.StreamResponse:
+    """GET /devices.csv: the whole filtered list."""
+    query, _ = query_of(request)
+    return await send_csv(request, query, person(request).reach(READ))
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/devices",
+        show_devices,
+        page=True,
+        permission=READ,
+        scoped=True,
+        summary="The list of devices",
+    ),
+    Route(
+        "GET",
+        "/devices.csv",
+        export_devices,
+        page=True,
+        permission=READ,
+        scoped=True,
+        summary="The whole filtered list as CSV",
+    ),
+    Route(
+        "GET",
+        "/devices/live",
+        live_devices,
+        page=True,
+        permission=READ,
+        scoped=True,
+        summary="News of the devices on a page",
+    ),
+)

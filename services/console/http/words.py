@@ -1,0 +1,78 @@
+"""What pages call things: a word and a colour for each value, never the colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+Words = Mapping[str, tuple[str, str]]
+"""Value → (word, Tabler's colour)."""
+
+STATUS: Final[Words] = {
+    "enrolled": ("Enrolled", "green"),
+    "pending": ("Pending", "blue"),
+    "quarantined": ("Quarantined", "orange"),
+    "ended": ("Ended", "secondary"),
+}
+COMPLIANCE: Final[Words] = {
+    "compliant": ("Compliant", "green"),
+    "noncompliant": ("Not compliant", "red"),
+    "error": ("Could not judge", "orange"),
+    "stale": ("Stale", "yellow"),
+    "not_evaluated": ("Not evaluated", "azure"),
+    "not_applicable": ("Does not apply", "secondary"),
+}
+PLATFORM: Final[Words] = {
+    "ios": ("iOS", "secondary"),
+    "ipados": ("iPadOS", "secondary"),
+    "macos": ("macOS", "secondary"),
+    "tvos": ("tvOS", "secondary"),
+    "visionos": ("visionOS", "secondary"),
+    "watchos": ("watchOS", "secondary"),
+    "windows": ("Windows", "secondary"),
+    "android": ("Android", "secondary"),
+    "unknown": ("Unknown", "secondary"),
+}
+OWNERSHIP: Final[Words] = {
+    "corporate": ("Corporate", "secondary"),
+    "personal": ("Personal", "purple"),
+    "unknown": ("Unknown", "secondary"),
+}
+SEEN: Final = {
+    "day": "in the last 24 hours",
+    "week": "in the last 7 days",
+    "month": "in the last 30 days",
+    "not_day": "not for 24 hours",
+    "not_week": "not for 7 days",
+    "not_month": "not for 30 days",
+    "never": "never",
+}
+TARGET: Final[Words] = {
+    "held": ("Held for approval", "purple"),
+    "queued": ("Queued, waiting for the device", "blue"),
+    "sent": ("Sent, waiting for the answer", "azure"),
+    "deferred": ("The device said: not now", "yellow"),
+    "acknowledged": ("Acknowledged", "green"),
+    "verified": ("Verified", "green"),
+    "failed": ("Failed", "red"),
+    "expired": ("Expired", "secondary"),
+    "cancelled": ("Cancelled", "secondary"),
+    "cancel_requested": ("Cancel asked too late, waiting for the answer", "orange"),
+    "unconfirmed": ("Sent, never confirmed", "orange"),
+}
+SHOWN: Final = {
+    "status": STATUS,
+    "compliance": COMPLIANCE,
+    "platform": PLATFORM,
+    "ownership": OWNERSHIP,
+    "target": TARGET,
+}
+CHOICES: Final = {
+    "platform": {value: word for value, (word, _) in PLATFORM.items()},
+    "status": {value: word for value, (word, _) in STATUS.items()},
+    "compliance": {
+        value: word for value, (word, _) in COMPLIANCE.items() if value != "not_applicable"
+    },
+    "ownership": {value: word for value, (word, _) in OWNERSHIP.items()},
+    "seen": SEEN,
+}

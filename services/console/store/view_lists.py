@@ -1,0 +1,243 @@
+"""Reading devices: lists by filter and order, one device, the number of those that match.
+
+Statements are put together from the parts that a request needs, so that PostgreSQL plans for just
+these: a condition that may or may not hold hides the index that would answer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from services.console.views.filters import (
+    MONTH,
+    SPANS,
+    Filters,
+    Order,
+    Place,
+    Seen,
+    Sort,
+    version_of,
+)
+from shared.db.pool import Connection
+
+Row = dict[str, Any]
+
+KEYS: Final[Mapping[Sort, str]] = {
+    Sort.NAME: "name_key",
+    Sort.SERIAL: "serial_key",
+    Sort.USER: "user_key",
+    Sort.MODEL: "model_key",
+    Sort.PLATFORM: "platform",
+    Sort.OS: "os_key",
+    Sort.OWNERSHIP: "ownership",
+    Sort.STATUS: "status",
+    Sort.COMPLIANCE: "compliance_key",
+    Sort.ENROLLED: "enrolled_at",
+    Sort.SEEN: "last_seen_at",
+    Sort.CERTIFICATE: "certificate_until",
+}
+_ALWAYS: Final = frozenset({Sort.PLATFORM, Sort.OWNERSHIP, Sort.STATUS})
+"""Every device has these."""
+
+COLUMNS: Final = """
+    device_id, coalesce(name, reported_name) AS name, serial, udid, user_name AS "user",
+    coalesce(reported_model, model) AS model, product, platform, os_version, ownership, supervised,
+    status, enrolled_at, ended_at, end_reason, last_seen_at, compliance, certificate_until, tags,
+    groups
+"""
+ONE = f"""
+SELECT {COLUMNS} FROM device
+WHERE device_id = $1 AND sequence > 0 AND ($2::uuid[] IS NULL OR groups && $2)
+"""
+SOME = f"""
+SELECT {COLUMNS} FROM device
+WHERE device_id = ANY($1::uuid[]) AND sequence > 0 AND ($2::uuid[] IS NULL OR groups && $2)
+"""
+GROUP_NAMES = "SELECT group_id, name FROM device_group WHERE NOT deleted ORDER BY lower(name)"
+EXPIRING = """
+SELECT device_id, coalesce(name, reported_name, serial) AS name, certificate_until FROM device
+WHERE certificate_until < $1 AND status = 'enrolled' AND sequence > 0
+  AND ($2::uuid[] IS NULL OR groups && $2)
+ORDER BY certificate_until, device_id LIMIT $3
+"""
+PUSH_CERTIFICATES = """
+SELECT topic, not_after, current FROM push_certificate WHERE current OR not_after > $1
+ORDER BY not_after
+"""
+
+
+@dataclass
+class Conditions:
+    """Parts of WHERE, and their parameters in order."""
+
+    parts: list[str] = field(default_factory=lambda: ["sequence > 0"])
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, part: str, *values: Any) -> None:
+        """`part` names its values {0}, {1}, …"""
+        first = len(self.values) + 1
+        self.parts.append(part.format(*(f"${first + n}" for n in range(len(values)))))
+        self.values += values
+
+    def copy(self) -> Conditions:
+        return Conditions(list(self.parts), list(self.values))
+
+    @property
+    def where(self) -> str:
+        return " AND ".join(self.parts)
+
+
+def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) -> Conditions:
+    """What a device must be to be on the list."""
+    found = Conditions()
+    if reach is not None:
+        found.add("groups && {0}::uuid[]", list(reach))
+    for name in ("platform", "status", "compliance", "ownership"):
+        if wanted := getattr(filters, name):
+            found.add(f"{name} = ANY({{0}}::text[])", list(wanted))
+    if filters.tag:
+        found.add("tags && {0}::text[]", list(filters.tag))
+    if filters.group:
+        found.add("groups && {0}::uuid[]", list(filters.group))
+    if filters.supervised is not None:
+        found.add("supervised = {0}", filters.supervised)
+    if filters.expiring:
+        found.add("certificate_until < {0}", now + MONTH)
+    if filters.failing is not None:
+        found.add(
+            "device_id IN (SELECT device_id FROM verdict WHERE policy_id = {0}"
+            " AND verdict.state = 'noncompliant')",
+            filters.failing,
+        )
+    _versions(found, filters)
+    _when_seen(found, filters.seen, now)
+    _search(found, filters.words)
+    return found
+
+
+def _versions(found: Conditions, filters: Filters) -> None:
+    if filters.os is not None:
+        first = version_of(filters.os)
+        found.add(
+            "os_key >= {0}::int[] AND os_key < {1}::int[]", first, [*first[:-1], first[-1] + 1]
+        )
+    if filters.os_below is not None:
+        found.add("os_key < {0}::int[]", version_of(filters.os_below))
+
+
+def _when_seen(found: Conditions, seen: Seen | None, now: datetime) -> None:
+    if seen is Seen.NEVER:
+        found.add("last_seen_at IS NULL")
+    elif seen is not None and seen.startswith("not_"):
+        since = now - SPANS[seen.removeprefix("not_")]
+        found.add("(last_seen_at < {0} OR last_seen_at IS NULL)", since)
+    elif seen is not None:
+        found.add("last_seen_at >= {0}", now - SPANS[seen])
+
+
+def _search(found: Conditions, words: Sequence[str]) -> None:
+    """A word of three letters or more is found anywhere, a shorter one where a word begins."""
+    if not words:
+        return
+    inner = Conditions([], found.values)
+    for word in words:
+        text = word if len(word) > 2 else f" {word}"  # noqa: PLR2004 - a gram has three letters
+        if len(text) > 2:  # noqa: PLR2004
+            inner.add("grams(words) @> grams({0}::text)", text)
+        if len(text) != 3:  # noqa: PLR2004 - one gram is the word itself
+            inner.add("strpos(words, {0}::text) > 0", text)
+    found.parts.append(f"device_id IN (SELECT device_id FROM search WHERE {inner.where})")
+
+
+async def page(tx: Connection, matching: Conditions, order: Order, limit: int) -> list[Row]:
+    """At most `limit` devices in order, each with its `sort_key`.
+
+    Devices without a key come last, whichever way it goes: they are a part of the list of their
+    own, which is begun when the other one is through.
+    """
+    descending = order.descending != order.back
+    rows: list[Row] = []
+    for blank, after in _parts(order):
+        left = limit - len(rows)
+        if left > 0:
+            # Blank ones go by their id, up in both directions unless one pages back.
+            down = order.back if blank else descending
+            rows += await _part(tx, matching, (KEYS[order.sort], blank, down), after, left)
+    return rows[::-1] if order.back else rows
+
+
+def _parts(order: Order) -> Iterator[tuple[bool, Place | None]]:
+    """Yield the parts of the list that may hold the page: (without keys?, where to go on)."""
+    after = order.after
+    valued = [False] if order.sort in _ALWAYS else [False, True]
+    parts = valued[::-1] if order.back else valued
+    for blank in parts:
+        if after is None:
+            yield blank, None
+        elif blank == (after.key is None):
+            yield blank, after
+            after = None
+
+
+async def _part(
+    tx: Connection,
+    matching: Conditions,
+    order: tuple[str, bool, bool],
+    after: Place | None,
+    limit: int,
+) -> list[Row]:
+    key, blank, down = order
+    wanted = matching.copy()
+    wanted.parts.append(f"{key} IS {'' if blank else 'NOT '}NULL")
+    sign, direction = ("<", "DESC") if down else (">", "ASC")
+    if after is not None and blank:
+        wanted.add(f"device_id {sign} {{0}}", after.device_id)
+    elif after is not None:
+        wanted.add(f"({key}, device_id) {sign} ({{0}}, {{1}})", after.key, after.device_id)
+    by = "device_id" if blank else f"{key} {direction}, device_id"
+    wanted.values.append(limit)
+    statement = (
+        f"SELECT {COLUMNS}, {key} AS sort_key FROM device WHERE {wanted.where}"
+        f" ORDER BY {by} {direction} LIMIT ${len(wanted.values)}"
+    )
+    return [dict(row) for row in await tx.fetch(statement, *wanted.values)]
+
+
+async def count(tx: Connection, matching: Conditions, most: int) -> int:
+    """How many devices match, but never above `most`."""
+    limit = len(matching.values) + 1
+    statement = (
+        f"SELECT count(*) FROM (SELECT FROM device WHERE {matching.where} LIMIT ${limit}) AS found"
+    )
+    return int(await tx.fetchval(statement, *matching.values, most))
+
+
+async def one(tx: Connection, device_id: UUID, reach: Sequence[UUID] | None) -> Row | None:
+    row = await tx.fetchrow(ONE, device_id, reach)
+    return None if row is None else dict(row)
+
+
+async def some(
+    tx: Connection, device_ids: Sequence[UUID], reach: Sequence[UUID] | None
+) -> list[Row]:
+    """Those of these devices that may be seen, in no order."""
+    return [dict(row) for row in await tx.fetch(SOME, list(device_ids), reach)]
+
+
+async def group_names(tx: Connection) -> dict[UUID, str]:
+    return {row["group_id"]: row["name"] for row in await tx.fetch(GROUP_NAMES)}
+
+
+async def expiring(
+    tx: Connection, before: datetime, reach: Sequence[UUID] | None, limit: int
+) -> list[Row]:
+    """Enrolled devices whose certificate ends first."""
+    return [dict(row) for row in await tx.fetch(EXPIRING, before, reach, limit)]
+
+
+async def push_certificates(tx: Connection, now: datetime) -> list[Row]:
+    return [dict(row) for row in await tx.fetch(PUSH_CERTIFICATES, now)]

@@ -1,0 +1,137 @@
+"""What happened, in plain sentences that name the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+Row = Mapping[str, Any]
+DEVICE: Final = "{device}"
+"""Where a sentence names the device: a page puts a link there."""
+
+COMMANDS: Final = {
+    "device.lock": "lock",
+    "device.erase": "erase",
+    "device.restart": "restart",
+    "device.shutdown": "shut down",
+    "device.clear_passcode": "clear the passcode of",
+    "device.locate": "locate",
+    "device.unenroll": "unenroll",
+    "lost_mode.enable": "turn on lost mode of",
+    "lost_mode.disable": "turn off lost mode of",
+    "inventory.refresh": "refresh the inventory of",
+    "configuration.install": "install a profile on",
+    "configuration.remove": "remove a profile from",
+    "app.install": "install an app on",
+    "app.remove": "remove an app from",
+    "certificate.rotate": "renew the certificate of",
+    "raw": "send a raw command to",
+}
+_LEFT: Final = {
+    "check_out": "left management: its profile was removed",
+    "erased": "left management: it was erased",
+    "unenrolled": "was unenrolled",
+    "admin": "was unenrolled by an administrator",
+    "revoked": "left management: its certificate was revoked",
+    "superseded": "left management: the same hardware enrolled anew",
+}
+_OUTCOMES: Final = {
+    "acknowledged": "the device did it",
+    "verified": "done and verified",
+    "failed": "the device failed",
+    "expired": "nobody answered in time",
+    "cancelled": "cancelled",
+    "unconfirmed": "sent, and the enrollment ended without an answer",
+}
+VERDICTS: Final = {
+    "compliant": "complies with",
+    "noncompliant": "does not comply with",
+    "not_evaluated": "was not judged by",
+    "stale": "was judged too long ago by",
+    "error": "could not be judged by",
+    "not_applicable": "is no longer judged by",
+}
+
+
+def sentence(row: Row) -> str:
+    """Say what a row of the activity means; DEVICE stands for the device's name."""
+    say = _SAY.get(row["kind"])
+    return say(row["detail"], actor_text(row["actor_name"])) if say else str(row["kind"])
+
+
+def actor_text(actor: str | None) -> str:
+    """Who it was, in words; people come with their names."""
+    kind, _, name = (actor or "Somebody").partition(":")
+    if kind == "service" and name:
+        return f"Muster ({name.replace('_', ' ')})"
+    if kind in {"job", "rule"} and name:
+        return f"Muster ({kind} {name})"
+    return actor or "Somebody"
+
+
+def command_text(kind: str | None) -> str:
+    """A command as a button would name it."""
+    text = COMMANDS.get(kind or "", kind or "unknown")
+    for tail in (" of", " on", " from", " to"):
+        text = text.removesuffix(tail)
+    return text[:1].upper() + text[1:]
+
+
+def _enrolled(detail: Row, _actor: str) -> str:
+    return f"{DEVICE} enrolled{' again' if detail.get('again') else ''}"
+
+
+def _left(detail: Row, _actor: str) -> str:
+    return f"{DEVICE} {_LEFT.get(detail.get('reason', ''), 'left management')}"
+
+
+def _quarantined(detail: Row, _actor: str) -> str:
+    reasons = ", ".join(one.replace("_", " ") for one in detail.get("reasons", []))
+    return f"{DEVICE} waits in quarantine" + (f": {reasons}" if reasons else "")
+
+
+def _changed(detail: Row, actor: str) -> str:
+    fields = " and ".join(one.replace("_", " ") for one in detail.get("fields", []))
+    return f"{actor} changed {fields or 'nothing'} of {DEVICE}"
+
+
+def _what(detail: Row) -> str:
+    command = str(detail.get("command"))
+    return COMMANDS.get(command, f"do {command} on")
+
+
+def _asked(detail: Row, actor: str) -> str:
+    targets = detail.get("targets", 0)
+    many = "1 device" if targets == 1 else f"{targets:,} devices"
+    held = ", held for approval" if detail.get("state") == "held" else ""
+    return f"{actor} asked to {_what(detail)} {many}{held}"
+
+
+def _cancelled(detail: Row, actor: str) -> str:
+    reason = detail.get("reason")
+    return f"{actor} cancelled a command" + (f": {reason}" if reason else "")
+
+
+def _finished(detail: Row, actor: str) -> str:
+    outcome = _OUTCOMES.get(detail.get("state", ""), detail.get("state"))
+    reason = detail.get("reason")
+    why = f" ({str(reason).replace('_', ' ')})" if reason else ""
+    return f"Asked by {actor} to {_what(detail)} {DEVICE}: {outcome}{why}"
+
+
+def _judged(detail: Row, _actor: str) -> str:
+    return f"{DEVICE} {VERDICTS.get(detail['state'], detail['state'])} {detail['policy']}"
+
+
+_SAY: Final[Mapping[str, Callable[[Row, str], str]]] = {
+    "device.enrolled": _enrolled,
+    "device.imported": lambda _, actor: f"{actor} imported {DEVICE}",
+    "device.unenrolled": _left,
+    "device.quarantined": _quarantined,
+    "device.released": lambda d, actor: f"{actor} released {DEVICE}: {d.get('reason', '')}",
+    "device.changed": _changed,
+    "command.created": _asked,
+    "command.cancelled": _cancelled,
+    "command.finished": _finished,
+    "verdict.changed": _judged,
+}
