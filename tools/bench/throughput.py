@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ async def relay(bench: Bench) -> AsyncIterator[JsonLine]:
     """Real events pile up while somebody else holds the shards; then those are let go."""
     muster = bench.muster
     async with _shards_held(muster):
-        await _queued(bench)
+        await _answered(bench, EVENTS)
         events = int(await muster.queue.fetchval(WAITING))
     async with _metered(muster, RELAY) as spent:
         began = time.perf_counter()
@@ -44,22 +44,20 @@ async def relay(bench: Bench) -> AsyncIterator[JsonLine]:
 
 
 async def consumers(bench: Bench) -> AsyncIterator[JsonLine]:
-    """A consumer that was away finds events in Kafka: commands queued, then commands answered."""
-    yield await _caught_up(bench, "push_notifier", _queued)
+    """A consumer that was away finds events in Kafka: commands answered."""
+    yield await _caught_up(bench, "push_notifier")
     await bench.muster.forget()
-    yield await _caught_up(bench, "inventory", _answered)
+    yield await _caught_up(bench, "inventory")
 
 
-async def _caught_up(
-    bench: Bench, service: str, pile_up: Callable[[Bench], Awaitable[None]]
-) -> JsonLine:
+async def _caught_up(bench: Bench, service: str) -> JsonLine:
     muster, name = bench.muster, f"{service}-consumer-worker"
     cluster = muster.cluster
     await bench.calm()
     async with Backlog(cluster.running.kafka_admin, service) as backlog:
         await backlog.until_empty(_PATIENCE)
         await cluster.kill(name, signal.SIGTERM)
-        await pile_up(bench)
+        await _answered(bench, EVENTS // 3)
         await _until_sent(muster)
         await cluster.launch(name)
         await cluster.until_ready(name)
@@ -73,13 +71,9 @@ async def _caught_up(
     return line
 
 
-async def _queued(bench: Bench) -> None:
-    commands = -(-EVENTS // len(bench.devices))
-    await scenarios.enqueue(bench.ground, bench.devices, commands=commands)
-
-
-async def _answered(bench: Bench) -> None:
-    commands = -(-EVENTS // len(bench.devices) // 3)
+async def _answered(bench: Bench, answers: int) -> None:
+    """At least so many outcomes, each an event."""
+    commands = -(-answers // len(bench.devices))
     _, asked = await scenarios.enqueue(bench.ground, bench.devices, commands=commands)
     await scenarios.drain(bench.ground, asked)
 
