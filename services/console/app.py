@@ -9,6 +9,7 @@ from services.console import bundle
 from services.console.asking import Asking
 from services.console.auditing import Audit
 from services.console.bundle import Bundle
+from services.console.codes import Codes
 from services.console.consumers import HANDLERS
 from services.console.http import (
     api,
@@ -21,11 +22,16 @@ from services.console.http import (
     overview_page,
     own,
 )
+from services.console.http import signing_in as sign_in_pages
 from services.console.http.door import ConsoleDoor
 from services.console.jobs import jobs_of
+from services.console.passkeys import Passkeys
+from services.console.passwords import Passwords
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
 from services.console.setup import Setup
+from services.console.signing_in import SigningIn
+from services.console.throttling import Throttle
 from services.console.views.live import Announcer, Hub
 from services.console.views.queries import Views
 from shared.runtime.service import Context, Parts, Service
@@ -34,21 +40,24 @@ from shared.runtime.service import Context, Parts, Service
 @asynccontextmanager
 async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
     settings, pool, clock = context.settings, context.pool, context.clock
-    signer, sessions = context.tokens.signer, Sessions(pool, clock)
+    sessions, throttle, passwords = Sessions(pool, clock), Throttle(pool, clock), Passwords()
+    codes = Codes(pool, clock, context.cipher)
+    passkeys = Passkeys(pool, clock, settings.address)
     hub = Hub(settings.database_url)
     async with Announcer(pool).running(), hub.running():
         yield Parts(
             values={
-                keys.SETUP: Setup(pool, signer, clock, settings.owner_token_lifetime),
+                keys.SETUP: Setup(pool, clock, passwords, sessions),
                 keys.AUDIT: Audit(pool),
                 keys.SESSIONS: sessions,
-                keys.ASKING: Asking(context.internal, signer),
+                keys.SIGNING_IN: SigningIn(pool, sessions, passwords, throttle, codes, passkeys),
+                keys.ASKING: Asking(context.internal, context.tokens.signer),
                 keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
                 keys.VIEWS: Views(pool, clock),
                 keys.HUB: hub,
             },
             handlers=HANDLERS,
-            jobs=jobs_of(sessions, settings, pool, clock),
+            jobs=jobs_of(sessions, throttle, settings, pool, clock),
             door=ConsoleDoor(sessions, settings.address),
         )
 
@@ -62,6 +71,7 @@ SERVICE = Service(
         *api.ROUTES,
         *assets.ROUTES,
         *own.ROUTES,
+        *sign_in_pages.ROUTES,
         *devices.ROUTES,
         *overview.ROUTES,
         *overview_page.ROUTES,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
+from services.console.throttling import Throttle
 from services.console.views.activity import Retention
 from services.console.views.verdicts import Clearing
 from shared.db.pool import Pool
@@ -16,10 +17,11 @@ _SWEEP_SECONDS = 600.0
 
 
 def jobs_of(
-    sessions: Sessions, settings: ConsoleSettings, pool: Pool, clock: Clock
+    sessions: Sessions, throttle: Throttle, settings: ConsoleSettings, pool: Pool, clock: Clock
 ) -> Sequence[Job]:
     return [
         Job("sweep_sessions", _SWEEP_SECONDS, sessions.sweep),
         Job("clear_verdicts", 10.0, Clearing(pool).run),
         Job("forget_activity", 600.0, Retention(pool, settings, clock).run),
+        Job("sweep_throttles", _SWEEP_SECONDS, throttle.sweep),
     ]

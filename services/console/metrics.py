@@ -5,10 +5,15 @@ from __future__ import annotations
 from prometheus_client import Counter
 
 SETUPS = Counter(
-    "muster_console_setups_total", "Attempts to redeem a set-up token, by result", ["result"]
+    "muster_console_setups_total", "Attempts to use a set-up link, by result", ["result"]
 )
 AUDIT_RECORDED = Counter(
     "muster_console_audit_recorded_total",
     "Audit records stored, by the service they are from",
     ["origin"],
+)
+SIGN_INS = Counter(
+    "muster_console_sign_ins_total",
+    "Attempts to sign in or to bring a second factor, by result",
+    ["result"],
 )

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from services.console import recording
 from services.console.store import sessions as store
 from services.console.store.sessions import Begun, Known, Session
-from shared.bus import outbox
 from shared.db.pool import Connection, Pool, transaction
-from shared.events.audit import AuditRecorded
 from shared.events.base import uuid7
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
@@ -73,6 +72,14 @@ class Sessions:
             await store.seen(self._pool, known.session_id, now)
         return known
 
+    async def prove(self, tx: Connection, session: Known, method: str) -> str:
+        """The second factor was brought: the session counts, under a new secret."""
+        secret, now = new_secret(), self._clock.now()
+        ends = now + MOST
+        if not await store.prove(tx, session.session_id, hashed(secret), method, now, ends):
+            raise Problem(401, "signed_out", "This took too long. Sign in again.")
+        return secret
+
     async def renew(self, tx: Connection, session_id: UUID) -> str:
         """Another secret for the same session: what was seen before opens nothing any more."""
         secret = new_secret()
@@ -88,7 +95,8 @@ class Sessions:
         """End one of the account's sessions; ended again it is no news."""
         async with transaction(self._pool) as tx:
             if await store.end(tx, account_id, session_id):
-                await outbox.emit(tx, [_ended(caller, session_id)])
+                target = f"session:{session_id}"
+                await recording.record(tx, caller, "session.own", "session.end", target)
 
     async def sweep(self) -> bool:
         """Forget those that are over; whether more may wait."""
@@ -102,14 +110,3 @@ def new_secret() -> str:
 def hashed(secret: str) -> bytes:
     """A secret has 256 bits of chance: a plain hash keeps it."""
     return hashlib.sha256(secret.encode()).digest()
-
-
-def _ended(caller: Caller, session_id: UUID) -> AuditRecorded:
-    return AuditRecorded(
-        audit_id=uuid7(),
-        actor=caller.actor,
-        permission="session.own",
-        action="session.end",
-        target=f"session:{session_id}",
-        source=caller.source,
-    )

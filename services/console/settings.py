@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from pydantic import Field
@@ -17,7 +16,6 @@ class ConsoleSettings(Settings):
     """Where people open the console, as their browsers write it; empty: `api_url`."""
     assets_dir: Path = Path(".muster/assets/vendor")
     """What `make assets` brings from npm."""
-    owner_token_minutes: int = Field(default=15, ge=1, le=15)
 
     activity_days: int = Field(default=90, ge=1, le=400)
     """How long it is kept what happened to devices; the audit stays."""
@@ -25,7 +23,3 @@ class ConsoleSettings(Settings):
     @property
     def address(self) -> str:
         return self.url or self.api_url
-
-    @property
-    def owner_token_lifetime(self) -> timedelta:
-        return timedelta(minutes=self.owner_token_minutes)

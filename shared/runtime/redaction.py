@@ -17,7 +17,10 @@ _TEXTS = (
     (re.compile(r"\bmst_[\w-]{8,}"), HIDDEN),  # an API token
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"(\w+://[^\s:/@]+:)[^\s@]+@"), rf"\1{HIDDEN}@"),  # a password in an address
-    (re.compile(r"(/(?:scep|enroll/apple)/)[^\s/?\"']+"), rf"\1{HIDDEN}"),  # one-time paths
+    (
+        re.compile(r"(/(?:scep|enroll/apple|set-up|join)/)[^\s/?\"']+"),
+        rf"\1{HIDDEN}",
+    ),  # one-time paths
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*-----|\Z)", re.DOTALL),
         HIDDEN,

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pyotp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +124,7 @@ async def test_devices_are_enrolled_inventoried_and_judged_and_everything_is_kep
     assert "Everything is kept" in muster.said()
 
     async with muster.up():
-        assert "set-up token" not in muster.said()
+        assert "/set-up/" not in muster.said()
         kept = (await muster.run("devices"))[1]
         assert _serials(kept) == serials
         await _survives_its_database(muster)
@@ -144,20 +145,34 @@ def _serials(table: str) -> list[str]:
 
 
 async def _set_up(muster: Muster) -> None:
-    """The printed token makes an owner, once; both ways in are in the audit."""
+    """The printed link makes an owner, once; what was done at the terminal is in the audit, too."""
     said = muster.said()
     [api] = re.findall(r"API\s+(http://\S+)/api/v1", said)
-    [token] = re.findall(r"set-up token (\S+)", said)
-    async with aiohttp.ClientSession() as session:
-        body = {"token": token, "audience": "console"}
-        path = f"{api}/api/v1/console/setup"
-        async with session.post(path, json=body) as answer:
-            owner = (await answer.json())["access_token"]
-        async with session.post(path, json=body) as answer:
+    [link] = re.findall(r"set up\s+(http://localhost\S+)", said)
+    origin = link.partition("/set-up/")[0]
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar()) as session:
+
+        async def filled_in(path: str, shown: str, **fields: str) -> str:
+            [token] = set(re.findall(r'name="csrf" value="([\w-]+)"', shown))
+            data = {"csrf": token, **fields}
+            async with session.post(origin + path, data=data, headers={"Origin": origin}) as answer:
+                assert answer.status == 200
+                return await answer.text()
+
+        async with session.get(link) as answer:
+            shown = await answer.text()
+        owner = {"name": "Ada", "email": "ada@example.org", "password": "a walk in the wet woods"}
+        shown = await filled_in(link.removeprefix(origin), shown, **owner)
+        shown = await filled_in("/second-factor/offer", shown)
+        [secret] = re.findall(r"<code[^>]*>(\w+)</code>", shown)
+        shown = await filled_in("/second-factor/confirm", shown, code=pyotp.TOTP(secret).now())
+        assert "Ada" in shown
+        async with session.get(link) as answer:
             assert answer.status == 403
-        assert (await muster.run("token", "--audience", "inventory", "--minutes", "5"))[0] == 0
-        headers = {"Authorization": f"Bearer {owner}"}
-        wanted = {"console.setup", "token.create", "credential.create"}
+        status, printed = await muster.run("token", "--audience", "console", "--minutes", "5")
+        assert status == 0
+        headers = {"Authorization": f"Bearer {printed.split()[0]}"}
+        wanted = {"console.setup", "session.begin", "token.create", "credential.create"}
         async with asyncio.timeout(60):
             found: set[str] = set()
             while not wanted <= found:

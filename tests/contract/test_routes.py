@@ -35,10 +35,21 @@ PREFIXES = {
     "console": "console",
 }
 PUBLIC = {
-    ("POST", "/api/v1/console/setup"),
     ("GET", "/assets/{digest}/{name:.+}"),
+    ("GET", "/set-up/{token}"),
+    ("POST", "/set-up/{token}"),
+    ("GET", "/sign-in"),
+    ("POST", "/sign-in"),
+    ("GET", "/second-factor"),
+    ("POST", "/second-factor/code"),
+    ("POST", "/second-factor/offer"),
+    ("POST", "/second-factor/confirm"),
+    ("POST", "/second-factor/key/options"),
+    ("POST", "/second-factor/key"),
+    ("POST", "/second-factor/new-key/options"),
+    ("POST", "/second-factor/new-key"),
 }
-"""What a stranger may ask without a token; a new one needs a reason in its review."""
+"""What a stranger may ask without a token or a session; a new one needs a reason in its review."""
 CALLS = {("enrollment", "configuration"), ("enrollment", "command_queue")}
 """Who may ask whom (architecture §1); the console may ask anybody."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from services.console.setup import offer
+from services.console import setup
 from shared.db.migrate import migrate
 from shared.db.pool import transaction
 from shared.runtime import logs, traces
@@ -62,7 +62,9 @@ class Up:
 
     addresses: Addresses
     process: Process
-    setup_token: str | None
+    console: str
+    """Where people open it."""
+    setup_link: str | None
 
 
 class Supervisor:
@@ -139,7 +141,7 @@ class Supervisor:
             addresses = _addresses(process, environ, apns)
             addresses.save(home)
             stack.callback(place.forget, home)
-            yield Up(addresses, process, await _setup_token(process))
+            yield Up(addresses, process, environ["MUSTER_CONSOLE_URL"], await _setup_link(process))
 
     async def _prepare(self, running: Running, loaded: Sequence[Service[Any]]) -> None:
         for service in loaded:
@@ -209,11 +211,12 @@ def _addresses(process: Process, environ: Mapping[str, str], apns: ApnsStandIn |
     )
 
 
-async def _setup_token(process: Process) -> str | None:
-    """A new set-up token at each start, until one was redeemed."""
+async def _setup_link(process: Process) -> str | None:
+    """A new set-up link at each start, until one was used."""
     context = process.services["console"].context
     async with transaction(context.pool) as tx:
-        return await offer(tx, context.clock)
+        token = await setup.offer(tx, context.clock)
+    return setup.link(context.settings.address, token) if token else None
 
 
 def announcement(up: Up) -> str:
@@ -221,12 +224,13 @@ def announcement(up: Up) -> str:
     lines = [
         "",
         "Muster is up.",
+        f"  console      {up.console}",
         f"  API          {up.addresses.api}/api/v1/…",
         f"  devices      {up.addresses.devices}   (CA: {_short(up.addresses.trust)})",
         f"  probes       {up.addresses.internal}/readyz  /metrics",
     ]
-    if up.setup_token:
-        lines.append(f"  set-up token {up.setup_token}   (once, within an hour)")
+    if up.setup_link:
+        lines.append(f"  set up       {up.setup_link}   (once, within an hour)")
     else:
         lines.append("  access       .muster/venv/bin/muster token --audience SERVICE")
     lines.append("  Ctrl-C stops everything; the next start keeps it.")

@@ -1,4 +1,4 @@
-"""Set-up and audit, for people: /api/v1/console/…"""
+"""The audit, for people: /api/v1/console/…"""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.auditing import Filters
-from services.console.http.keys import AUDIT, SETUP
-from shared.runtime.http import Page, Problem, parse_body, parse_query, render
+from services.console.http.keys import AUDIT
+from shared.runtime.http import Page, Problem, parse_query, render
 from shared.runtime.paging import page_of
 from shared.runtime.routes import Route
 
@@ -25,21 +25,6 @@ Audience = Literal[
     "console",
 ]
 _Word = Annotated[str, Field(max_length=300)]
-
-
-class SetupToken(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    token: str = Field(max_length=200, repr=False)
-    audience: Audience = "enrollment"
-    """The service that the owner's token is for."""
-
-
-class OwnerToken(BaseModel):
-    access_token: str
-    audience: Audience
-    expires_in: int
-    """Seconds."""
 
 
 class AuditQuery(Page):
@@ -71,14 +56,6 @@ class AuditList(BaseModel):
     next: str | None
 
 
-async def redeem(request: web.Request) -> web.StreamResponse:
-    """POST /api/v1/console/setup: the set-up token for the owner's access token, once."""
-    body, setup = await parse_body(request, SetupToken), request.config_dict[SETUP]
-    token = await setup.redeem(body.token, body.audience, request.remote)
-    seconds = int(setup.lifetime.total_seconds())
-    return render(OwnerToken(access_token=token, audience=body.audience, expires_in=seconds))
-
-
 async def list_audit(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/console/audit: what everybody did, newest first."""
     query = parse_query(request, AuditQuery)
@@ -99,16 +76,6 @@ def _before(query: AuditQuery) -> UUID | None:
 
 
 ROUTES = (
-    Route(
-        "POST",
-        "/api/v1/console/setup",
-        redeem,
-        public=True,
-        summary="Redeem the set-up token, once, for the owner's access token",
-        body=SetupToken,
-        answer=OwnerToken,
-        max_body=4096,
-    ),
     Route(
         "GET",
         "/api/v1/console/audit",

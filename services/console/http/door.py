@@ -78,7 +78,7 @@ class ConsoleDoor:
         return Browser(fresh, new_visitor=fresh)
 
     def refuse(self, request: web.Request, problem: Problem, correlation: str) -> web.Response:
-        if BROWSER not in request or request.path.startswith("/api/"):
+        if BROWSER not in request or request.content_type == "application/json":
             return problem_response(problem, correlation)
         if problem.status == HTTPStatus.UNAUTHORIZED:
             return self._signed_out(request, problem)

@@ -9,6 +9,7 @@ from services.console.auditing import Audit
 from services.console.bundle import Bundle
 from services.console.sessions import Sessions
 from services.console.setup import Setup
+from services.console.signing_in import SigningIn
 from services.console.views.live import Hub
 from services.console.views.queries import Views
 
@@ -18,4 +19,5 @@ SESSIONS = web.AppKey("console.sessions", Sessions)
 ASKING = web.AppKey("console.asking", Asking)
 VIEWS = web.AppKey("console.views", Views)
 HUB = web.AppKey("console.hub", Hub)
+SIGNING_IN = web.AppKey("console.signing_in", SigningIn)
 BUNDLE = web.AppKey("console.bundle", Bundle)

@@ -26,6 +26,10 @@ WHERE s.secret_hash = $1 AND s.ends_at > $2 AND s.seen_at > $3 AND a.disabled_at
 """
 SEEN = "UPDATE session SET seen_at = $2 WHERE session_id = $1 AND seen_at < $2"
 RENEW = "UPDATE session SET secret_hash = $2, seen_at = $3 WHERE session_id = $1 RETURNING true"
+PROVE = """
+UPDATE session SET secret_hash = $2, method = $3, proven_at = $4, seen_at = $4, ends_at = $5
+WHERE session_id = $1 AND proven_at IS NULL RETURNING true
+"""
 LIVING = """
 SELECT session_id, method, created_at, seen_at, ends_at, source, agent FROM session
 WHERE account_id = $1 AND ends_at > $2 AND seen_at > $3 AND proven_at IS NOT NULL
@@ -125,6 +129,18 @@ async def seen(pool: Pool, session_id: UUID, now: datetime) -> None:
 async def renew(tx: Connection, session_id: UUID, secret_hash: bytes, now: datetime) -> bool:
     """Give it another secret; False: it is gone."""
     return bool(await tx.fetchval(RENEW, session_id, secret_hash, now))
+
+
+async def prove(
+    tx: Connection,
+    session_id: UUID,
+    secret_hash: bytes,
+    method: str,
+    now: datetime,
+    ends_at: datetime,
+) -> bool:
+    """Let it count, with another secret; False: it is gone, or counted already."""
+    return bool(await tx.fetchval(PROVE, session_id, secret_hash, method, now, ends_at))
 
 
 async def living(

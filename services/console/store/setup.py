@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from shared.db.pool import Connection
+from shared.db.pool import Connection, Pool
 
 OFFER = """
 INSERT INTO setup (token_hash, expires_at) VALUES ($1, $2)
@@ -17,7 +17,9 @@ UPDATE setup SET done_at = $2, token_hash = NULL, expires_at = NULL
 WHERE token_hash = $1 AND expires_at > $2 AND done_at IS NULL
 RETURNING true
 """
-IS_DONE = "SELECT EXISTS (SELECT FROM setup WHERE done_at IS NOT NULL)"
+IS_OPEN = """
+SELECT EXISTS (SELECT FROM setup WHERE token_hash = $1 AND expires_at > $2 AND done_at IS NULL)
+"""
 
 
 async def offer(tx: Connection, token_hash: bytes, expires_at: datetime) -> bool:
@@ -30,5 +32,6 @@ async def spend(tx: Connection, token_hash: bytes, now: datetime) -> bool:
     return bool(await tx.fetchval(SPEND, token_hash, now))
 
 
-async def is_done(tx: Connection) -> bool:
-    return bool(await tx.fetchval(IS_DONE))
+async def is_open(pool: Pool, token_hash: bytes, now: datetime) -> bool:
+    """Whether this token could be spent now."""
+    return bool(await pool.fetchval(IS_OPEN, token_hash, now))

@@ -1,0 +1,55 @@
+"""A real browser for tests of pages: Debian's chromium, driven by playwright.
+
+Where there is none the tests are skipped, unless MUSTER_TEST_CHROMIUM=required.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+PROGRAM = shutil.which("chromium")
+NEEDED = pytest.mark.skipif(
+    PROGRAM is None and os.environ.get("MUSTER_TEST_CHROMIUM") != "required",
+    reason="chromium is not on the PATH (Debian: chromium)",
+)
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=PROGRAM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+async def with_a_key(page: Page) -> None:
+    """Give the page a passkey of its own, which verifies whoever is there."""
+    session = await page.context.new_cdp_session(page)
+    await session.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    await session.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
