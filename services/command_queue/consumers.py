@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from services.command_queue import asking, devices
+from services.command_queue import asking, devices, scoping
 from services.command_queue.requests import Requests
 from shared.bus.handlers import Handlers
 from shared.events.commands import CommandRequested
 from shared.events.device_state import AuthorityPublished, DeviceState
+from shared.events.groups import DeviceGroups
 from shared.runtime.clock import Clock
 
 
@@ -14,5 +15,6 @@ def handlers(requests: Requests, clock: Clock) -> Handlers:
     return {
         DeviceState: devices.handler(clock),
         AuthorityPublished: devices.publish,
+        DeviceGroups: scoping.replace,
         CommandRequested: asking.handler(requests, clock),
     }

@@ -21,6 +21,7 @@ from shared.events import uuid7
 from shared.events.audit import AuditRecorded
 from shared.events.commands import CommandCancelled, CommandClass
 from shared.runtime.clock import Clock
+from shared.runtime.http import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +40,16 @@ class Control:
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
 
-    async def cancel(self, command_id: UUID, by: By) -> bool:
-        """Take a command back; False when it had ended before. Raises NotFound.
+    async def cancel(self, command_id: UUID, reach: Reach, by: By) -> bool:
+        """Take a command back; False when it had ended before. Raises NotFound, also for one that
+        was asked for beyond these groups.
 
         Queued, deferred and held targets become `cancelled`, those that are out
         `cancel_requested`: the sweeper writes that down, but from now on none is handed out.
         """
         async with transaction(self._pool) as tx:
             await pending.stop_claims(tx)
-            if await commands.get(tx, command_id) is None:
+            if await commands.get(tx, command_id, reach) is None:
                 raise NotFound("command")
             now = self._clock.now()
             if not await commands.cancel(tx, command_id, now, by.actor, by.reason):

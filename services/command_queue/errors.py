@@ -27,6 +27,17 @@ class NotFound(CommandRefused):
         super().__init__(f"{what}_unknown", f"There is no such {what}.")
 
 
+class OutOfReach(CommandRefused):
+    """Devices are named that are not within the asker's reach: by number, never by name."""
+
+    def __init__(self, devices: int) -> None:
+        super().__init__(
+            "devices_outside",
+            f"{devices} of the named devices are not within your reach: nothing was asked for.",
+        )
+        self.devices = devices
+
+
 class PeerRefused(Exception):  # noqa: N818 (a refusal, not a fault of ours)
     """A device's request that gets a short 400 and changes nothing."""
 

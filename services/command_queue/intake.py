@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
+from services.command_queue import scoping
 from services.command_queue.control import By, audited
-from services.command_queue.errors import CommandRefused
+from services.command_queue.errors import CommandRefused, OutOfReach
 from services.command_queue.requests import Accepted, Ask, Requests
 from services.command_queue.store import devices
 from shared.bus import outbox
@@ -76,7 +77,9 @@ class Intake:
                     raise CommandRefused(
                         "targets_invalid", "Name devices, or all of them, not both."
                     )
-                named = replace(request.ask, device_ids=await devices.enrolled(tx))
+                named = replace(
+                    request.ask, device_ids=await devices.enrolled(tx, request.ask.reach)
+                )
                 request = replace(request, ask=named)
             [accepted] = await self._flush(tx, [request])
             if isinstance(accepted, CommandRefused):
@@ -90,7 +93,7 @@ class Intake:
         asks: dict[int, Ask] = {}
         for place, request in enumerate(requests):
             try:
-                asks[place] = await _with_channels(tx, request)
+                asks[place] = await _within_reach(tx, request)
             except CommandRefused as refusal:
                 results[place] = refusal
         taken = await self._requests.accept(tx, list(asks.values()), self._clock.now())
@@ -111,12 +114,23 @@ def _key(request: _Request) -> tuple[str, str]:
     return request.ask.actor, request.ask.idempotency_key
 
 
+async def _within_reach(tx: Connection, request: _Request) -> Ask:
+    """The ask with its channels' devices; raises CommandRefused when one is outside."""
+    ask = await _with_channels(tx, request)
+    if ask.reach is not None:
+        named = {*ask.device_ids, *ask.channel_ids.values()}
+        await scoping.refuse_outside(tx, list(named), ask.reach)
+    return ask
+
+
 async def _with_channels(tx: Connection, request: _Request) -> Ask:
     """Freeze who is meant: who comes later never joins. Raises CommandRefused."""
     if not request.channels:
         return request.ask
     found = await devices.devices_of_channels(tx, request.channels)
-    if len(found) < len(set(request.channels)):
+    if unknown := len(set(request.channels)) - len(found):
+        if request.ask.reach is not None:
+            raise OutOfReach(unknown)
         raise CommandRefused("channel_unknown", "channel_ids names a channel nobody knows.")
     # Who names a device channel means the device, which may be named as well: one target.
     named = [device for device, kind in found.values() if kind == "device"]

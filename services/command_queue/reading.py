@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from services.command_queue import scoping
 from services.command_queue.errors import NotFound
 from services.command_queue.store import commands, presence
 from shared.db.pool import Pool, Record, transaction
+from shared.runtime.http import Reach
 
 _QUEUE: Final = 500
 # How targets look between the moment their command ends and the sweeper's coming by.
@@ -44,15 +46,15 @@ class OfDevice:
 
 
 class Reading:
-    """Reads; changes nothing."""
+    """Reads; changes nothing. `reach`: the groups a caller has the right on; None: all devices."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def get(self, command_id: UUID) -> Row:
+    async def get(self, command_id: UUID, reach: Reach) -> Row:
         """Return a command with its targets counted by state; raises NotFound."""
         async with transaction(self._pool) as tx:
-            found = await commands.get(tx, command_id)
+            found = await commands.get(tx, command_id, reach)
             if found is None:
                 raise NotFound("command")
             counts = await commands.progress(tx, command_id)
@@ -69,25 +71,32 @@ class Reading:
         kind: str | None,
         state: str | None,
         actor: str | None,
+        reach: Reach,
         limit: int,
     ) -> list[Row]:
         async with transaction(self._pool) as tx:
             found = await commands.newest(
-                tx, before=before, kind=kind, state=state, actor=actor, limit=limit
+                tx, before=before, kind=kind, state=state, actor=actor, reach=reach, limit=limit
             )
         return [dict(row) for row in found]
 
-    async def targets(self, command_id: UUID, after: UUID | None, limit: int) -> list[Row]:
+    async def targets(
+        self, command_id: UUID, reach: Reach, after: UUID | None, limit: int
+    ) -> list[Row]:
         """Return targets that were queued or ended, by id; raises NotFound."""
         async with transaction(self._pool) as tx:
-            command = await commands.get(tx, command_id)
+            command = await commands.get(tx, command_id, reach)
             if command is None:
                 raise NotFound("command")
-            found = await commands.targets(tx, command_id, after, limit)
+            found = await commands.targets(tx, command_id, reach, after, limit)
         return [_target(row, command["state"]) for row in found]
 
-    async def of_device(self, device_id: UUID, before: UUID | None, limit: int) -> OfDevice:
+    async def of_device(
+        self, device_id: UUID, reach: Reach, before: UUID | None, limit: int
+    ) -> OfDevice:
+        """All of it, whoever asked for it; raises NotFound when the device is outside."""
         async with transaction(self._pool) as tx:
+            await scoping.must_see(tx, device_id, reach)
             queue = await commands.queue_of_device(tx, device_id, _QUEUE)
             history = await commands.history_of_device(tx, device_id, before, limit)
             seen = await presence.last_seen(tx, device_id)

@@ -24,6 +24,7 @@ from shared.bus import outbox
 from shared.db.pool import Connection
 from shared.events import Event, uuid7
 from shared.events.commands import CommandClass, CommandCreated
+from shared.runtime.http import Reach
 from shared.sealed import LocalCipher
 
 _CLASSES: Final = (CommandClass.HARMLESS, CommandClass.DISRUPTIVE, CommandClass.DESTRUCTIVE)
@@ -49,6 +50,8 @@ class Ask:
     bodies: Mapping[UUID, Mapping[str, Any]] = field(default_factory=dict)
     channel_ids: Mapping[UUID, UUID] = field(default_factory=dict)
     by_enrollment: bool = False
+    reach: Reach = None
+    """The groups that the asker has the rights on; None: all devices. The command keeps it."""
     cause: Event | None = None
     correlation_id: str | None = None
     """With `traceparent` the trail of a person's request, which has no event as its cause."""
@@ -232,6 +235,7 @@ class Requests:
             expires_at=now + ask.expires_in,
             correlation_id=cause.correlation_id if cause else ask.correlation_id,
             traceparent=trails.kept(cause.traceparent if cause else ask.traceparent, one.count),
+            reach=_stored(ask.reach),
         )
 
     def _result(self, one: _Prepared, known: commands.Known) -> Accepted | CommandRefused:
@@ -251,6 +255,10 @@ class Requests:
             expires_at=known.expires_at,
             created=known.command_id == one.command_id,
         )
+
+
+def _stored(reach: Reach) -> str | None:
+    return None if reach is None else "{" + ",".join(map(str, reach)) + "}"
 
 
 def _key(ask: Ask) -> tuple[str, str]:
@@ -363,6 +371,7 @@ def _event(one: _Prepared, row: commands.New) -> Event:
         reason=row.reason,
         target_count=row.target_count,
         expires_at=row.expires_at,
+        reach=one.ask.reach,
     )
     if one.ask.cause is None:
         return event.along(row.correlation_id, row.traceparent)

@@ -12,6 +12,7 @@ from services.compliance.store import devices, policies, rollouts, tallies, verd
 from services.compliance.store.policies import Stored
 from shared.db.pool import Pool, transaction
 from shared.events.compliance import VerdictState
+from shared.runtime.http import Reach
 from shared.runtime.paging import page_of
 from shared.runtime.problems import Problem
 
@@ -21,7 +22,10 @@ Rows = tuple[Sequence[Row], str | None]
 
 
 class Reader:
-    """Reads policies, verdicts and counts."""
+    """Reads policies, verdicts and counts.
+
+    `reach`: the groups whose devices the caller may see; None: all devices.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -56,25 +60,28 @@ class Reader:
         self,
         policy_id: UUID | None,
         state: VerdictState | None,
+        reach: Reach,
         after: tuple[UUID, UUID] | None,
         limit: int,
     ) -> Rows:
         """Verdicts by policy and device."""
         async with transaction(self._pool) as tx:
-            rows = await verdicts.page(tx, policy_id, state, after, limit + 1)
+            rows = await verdicts.page(tx, policy_id, state, reach, after, limit + 1)
         shown, following = page_of(rows, limit, _verdict_key)
         return [explained(row) for row in shown], following
 
-    async def devices(self, state: VerdictState | None, after: UUID | None, limit: int) -> Rows:
+    async def devices(
+        self, state: VerdictState | None, reach: Reach, after: UUID | None, limit: int
+    ) -> Rows:
         """Managed devices by id with their state over all policies."""
         async with transaction(self._pool) as tx:
-            rows = await devices.page(tx, state, after, limit + 1)
+            rows = await devices.page(tx, state, reach, after, limit + 1)
         return page_of(rows, limit, lambda row: [str(row["device_id"])])
 
-    async def device(self, device_id: UUID) -> Row:
+    async def device(self, device_id: UUID, reach: Reach) -> Row:
         """All verdicts on a device, explained, and how many are in each state."""
         async with transaction(self._pool) as tx:
-            row = await devices.one(tx, device_id)
+            row = await devices.one(tx, device_id, reach)
             if row is None:
                 raise Problem(404, "device_unknown", "No device has this id.")
             found = await verdicts.of_device(tx, device_id)

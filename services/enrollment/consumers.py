@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.enrollment import leaving, sightings, topics
+from shared.bus import device_groups
 from shared.bus.handlers import Handlers
 from shared.db.pool import Connection
 from shared.events.commands import CommandFinished, DeviceSeen
+from shared.events.groups import DeviceGroups
 from shared.events.pushes import PushCertificateChanged
 from shared.runtime.clock import Clock
 from shared.runtime.jobs import Wake
@@ -22,4 +24,5 @@ def handlers(clock: Clock, departed: Wake) -> Handlers:
         PushCertificateChanged: topics.apply,
         CommandFinished: finished,
         DeviceSeen: sightings.apply,
+        DeviceGroups: device_groups.replace,
     }

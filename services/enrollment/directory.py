@@ -21,11 +21,11 @@ from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.devices import DeviceChanged, Ownership
 from shared.runtime.clock import Clock
-from shared.runtime.http import Caller
+from shared.runtime.http import Caller, Reach
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
 
-__all__ = ["REVOKE", "WRITE", "Change", "Device", "Directory"]
+__all__ = ["REVOKE", "WRITE", "Change", "Device", "Directory", "find"]
 
 WRITE = "enrollment.device.write"
 REVOKE = "enrollment.revoke"
@@ -58,36 +58,42 @@ class Directory:
         platform: str | None,
         state: str | None,
         text: str | None,
+        reach: Reach,
         limit: int,
     ) -> Sequence[Device]:
         """In the order they were first seen."""
         async with self._pool.acquire(timeout=5) as connection:
-            return await devices.page(connection, after, platform, state, text, limit)
+            return await devices.page(connection, after, platform, state, text, reach, limit)
 
-    async def get(self, device_id: UUID) -> tuple[Device, Sequence[Told]]:
+    async def get(self, device_id: UUID, reach: Reach) -> tuple[Device, Sequence[Told]]:
         """A device and its enrollments, newest first."""
         async with self._pool.acquire(timeout=5) as connection:
-            return await _get(connection, device_id), await enrollments.of_device(
+            return await find(connection, device_id, reach), await enrollments.of_device(
                 connection, device_id
             )
 
     async def change(self, device_id: UUID, change: Change, caller: Caller) -> Device:
         """Apply a person's change; one that changes nothing leaves no trace."""
+        reach = caller.reach(WRITE)
         async with transaction(self._pool) as tx:
             await lock_devices(tx, [device_id])
-            before = _changeable(await _get(tx, device_id))
+            before = _changeable(await find(tx, device_id, reach))
             after = before | _wanted(change)
             if after != before:
                 await devices.change(tx, device_id, after)
                 await _announce(tx, device_id, before, after, caller)
-            return await _get(tx, device_id)
+            return await find(tx, device_id, reach)
 
     async def certificates(
-        self, device_id: UUID | None, after: tuple[datetime, bytes] | None, limit: int
+        self,
+        device_id: UUID | None,
+        reach: Reach,
+        after: tuple[datetime, bytes] | None,
+        limit: int,
     ) -> Sequence[Listed]:
         """Newest first."""
         async with self._pool.acquire(timeout=5) as connection:
-            return await certificates.page(connection, device_id, after, limit)
+            return await certificates.page(connection, device_id, reach, after, limit)
 
     async def revoke(
         self, device_id: UUID, enrollment_id: UUID | None, caller: Caller, reason: str
@@ -97,7 +103,7 @@ class Directory:
         """
         async with transaction(self._pool) as tx:
             await lock_devices(tx, [device_id])
-            device = await _get(tx, device_id)
+            device = await find(tx, device_id, caller.reach(REVOKE))
             wanted = enrollment_id or device.current_enrollment
             told = await enrollments.of_device(tx, device_id)
             found = next((one for one in told if one.enrollment_id == wanted), None)
@@ -123,8 +129,9 @@ class Directory:
         return "ended"
 
 
-async def _get(tx: Connection, device_id: UUID) -> Device:
-    device = await devices.get(tx, device_id)
+async def find(tx: Connection, device_id: UUID, reach: Reach) -> Device:
+    """A device within reach; raises Problem: what is outside is answered like what is not there."""
+    device = await devices.get(tx, device_id, reach)
     if device is None:
         raise Problem(404, "device_unknown", "There is no such device.")
     return device

@@ -12,7 +12,7 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from services.enrollment import auditing, metrics
+from services.enrollment import auditing, directory, metrics
 from services.enrollment.apple import profile
 from services.enrollment.apple.profile import ALL_RIGHTS, PERSONAL_RIGHTS, ProfileError
 from services.enrollment.authorities import Authorities
@@ -95,6 +95,7 @@ class Handouts:
         now = self._clock.now()
         challenge = secrets.token_urlsafe(24)
         async with transaction(self._pool) as tx:
+            await directory.find(tx, device_id, caller.reach(RENEW))
             told = await enrollments.of_device(tx, device_id)
             current = next((one for one in told if one.state == "enrolled"), None)
             if current is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.enrollment import auditing, fencing, leaving
+from services.enrollment import auditing, directory, fencing, leaving
 from services.enrollment.facts import facts_of
 from services.enrollment.leaving import Leaving
 from services.enrollment.store import devices, enrollments, pins, states
@@ -46,6 +46,7 @@ class Quarantine:
         `enrollment_id` may be None where only one waits. Raises Problem and InternalCallFailed.
         """
         async with self._pool.acquire(timeout=5) as connection:
+            await directory.find(connection, device_id, caller.reach(RELEASE))
             found = await _find(connection, device_id, enrollment_id)
         if found.current:
             old = found.current

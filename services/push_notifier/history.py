@@ -14,10 +14,12 @@ from shared.db.pool import Pool, transaction
 from shared.events.audit import AuditRecorded
 from shared.events.base import uuid7
 from shared.runtime.clock import Clock
-from shared.runtime.http import Caller
+from shared.runtime.http import Caller, Reach
 from shared.runtime.jobs import Wake
 from shared.runtime.paging import Page, page_of
 from shared.runtime.problems import Problem
+
+WAKE = "push.wake"
 
 
 class History:
@@ -30,20 +32,26 @@ class History:
         async with self._pool.acquire() as connection:
             return await certificates.all_of_them(connection), self._clock.now()
 
-    async def of_device(self, device_id: UUID, page: Page) -> dict[str, Any]:
+    async def of_device(self, device_id: UUID, reach: Reach, page: Page) -> dict[str, Any]:
         after = page.after(1)
         before = UUID(str(after[0])) if after else None
         async with self._pool.acquire() as connection:
+            if not await channels.within(connection, device_id, reach):
+                raise _unknown()
             known = await channels.of_device(connection, device_id)
             sent = await attempts.recent(connection, device_id, before, page.limit + 1)
         if not known:
-            raise Problem(404, "device_unknown", "No channel of such a device is known here.")
+            raise _unknown()
         items, cursor = page_of(sent, page.limit, lambda row: [row["attempt_id"]])
         return {"channels": known, "items": items, "next": cursor}
 
     async def wake(self, device_id: UUID, who: Caller) -> int:
         """Push to every open channel of the device; the number of channels."""
+        reach = who.reach(WAKE)
         async with transaction(self._pool) as tx:
+            # Before the lock: a stranger's id must leave no row.
+            if not await channels.within(tx, device_id, reach):
+                raise _unknown()
             await lock_devices(tx, [device_id])
             woken = await channels.wake_device(tx, device_id)
             if not woken:
@@ -51,7 +59,7 @@ class History:
             audit = AuditRecorded(
                 audit_id=uuid7(),
                 actor=who.actor,
-                permission="push.wake",
+                permission=WAKE,
                 action="push.wake",
                 target=str(device_id),
                 source=who.source,
@@ -59,3 +67,7 @@ class History:
             await outbox.emit(tx, [audit])
         self._sender.set()
         return woken
+
+
+def _unknown() -> Problem:
+    return Problem(404, "device_unknown", "No channel of such a device is known here.")

@@ -52,6 +52,8 @@ class CommandCreated(CommandEvent):
     reason: Short | None = None
     target_count: int
     expires_at: AwareDatetime
+    reach: list[UUID] | None = None
+    """The groups that it was asked for by, where its asker has rights on these only."""
 
     @property
     def subject(self) -> str:

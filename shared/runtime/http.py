@@ -75,13 +75,17 @@ class Caller:
             raise Problem(403, "permission_on_all_missing", detail)
         raise Problem(403, "permission_missing", f"This needs the permission {permission}.")
 
-    def reach(self, permission: str) -> Reach:
-        """Where it is held; refuses who holds it nowhere. Whoever calls this must pass it on."""
-        if self.may(permission):
+    def reach(self, *permissions: str) -> Reach:
+        """Where all of these are held; refuses who holds one of them nowhere, or has no group with
+        all of them. Whoever calls this must pass it on.
+        """
+        places = [self._where(one) for one in permissions if not self.may(one)]
+        if not places:
             return None
-        held = self._where(permission)
+        held = sorted(set.intersection(*map(set, places)))
         if not held:
-            raise Problem(403, "permission_missing", f"This needs the permission {permission}.")
+            needed = " and ".join(permissions)
+            raise Problem(403, "permission_missing", f"This needs the permission {needed}.")
         return held
 
     def _where(self, permission: str) -> list[UUID]:

@@ -21,6 +21,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "imports": ("import",),
     "credentials": ("credentials",),
     "commands": ("command",),
+    "groups": ("groups",),
     "policies": ("policies", "verdicts"),
     "events": ("events",),
     "dead_letters": ("dead-letters",),

@@ -8,13 +8,14 @@ from uuid import UUID
 from aiohttp import web
 
 from services.command_queue.control import By, Control
-from services.command_queue.errors import CommandRefused, KeyTaken, NotFound
+from services.command_queue.errors import CommandRefused, KeyTaken, NotFound, OutOfReach
 from services.command_queue.http import views
 from services.command_queue.intake import Intake
 from services.command_queue.reading import Reading
 from services.command_queue.requests import Ask
 from shared.runtime.http import (
     Page,
+    Reach,
     caller,
     parse_body,
     parse_long_body,
@@ -31,6 +32,7 @@ CONTROL = web.AppKey("command_queue.control", Control)
 READING = web.AppKey("command_queue.reading", Reading)
 SWEEP = web.AppKey("command_queue.sweep", Wake)
 
+REQUEST, READ, CANCEL = "command.request", "command.read", "command.cancel"
 _LARGEST = 32 * 1024 * 1024
 
 
@@ -38,7 +40,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/commands: 202 with the command's id; 200 when the key repeats a request."""
     body = await parse_long_body(request, views.NewCommand, "device_ids")
     permission = f"command.{body.kind}"
-    caller(request).require(permission)
+    reach = caller(request).reach(REQUEST, permission)
     ask = Ask(
         kind=body.kind,
         params=body.params,
@@ -49,6 +51,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         expires_in=timedelta(seconds=body.expires_in_seconds),
         priority=body.priority,
         bodies=body.bodies,
+        reach=reach,
     )
     try:
         accepted = await request.config_dict[INTAKE].take(
@@ -67,6 +70,7 @@ async def newest(request: web.Request) -> web.StreamResponse:
         kind=query.kind,
         state=query.state,
         actor=query.actor,
+        reach=_reach(request, READ),
         limit=query.limit + 1,
     )
     page, cursor = page_of(rows, query.limit, lambda row: [str(row["command_id"])])
@@ -76,7 +80,7 @@ async def newest(request: web.Request) -> web.StreamResponse:
 async def show(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/commands/{command_id}: the command and how far it is."""
     try:
-        row = await request.config_dict[READING].get(_id(request, "command"))
+        row = await request.config_dict[READING].get(_id(request, "command"), _reach(request, READ))
     except NotFound as refusal:
         raise _problem(refusal) from None
     return render(views.CommandProgress(**row))
@@ -87,7 +91,7 @@ async def targets(request: web.Request) -> web.StreamResponse:
     query = parse_query(request, Page)
     try:
         rows = await request.config_dict[READING].targets(
-            _id(request, "command"), _after(query), query.limit + 1
+            _id(request, "command"), _reach(request, READ), _after(query), query.limit + 1
         )
     except NotFound as refusal:
         raise _problem(refusal) from None
@@ -98,9 +102,11 @@ async def targets(request: web.Request) -> web.StreamResponse:
 async def cancel(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/commands/{command_id}/cancel: hand it out no more, from this answer on."""
     body = await parse_body(request, views.Cancel)
-    by = _by(request, "command.cancel", body.reason)
+    by = _by(request, CANCEL, body.reason)
     try:
-        done = await request.config_dict[CONTROL].cancel(_id(request, "command"), by)
+        done = await request.config_dict[CONTROL].cancel(
+            _id(request, "command"), _reach(request, CANCEL), by
+        )
     except NotFound as refusal:
         raise _problem(refusal) from None
     request.config_dict[SWEEP].set()
@@ -110,9 +116,12 @@ async def cancel(request: web.Request) -> web.StreamResponse:
 async def of_device(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/commands/devices/{device_id}: its queue, and what it has done."""
     query = parse_query(request, Page)
-    found = await request.config_dict[READING].of_device(
-        _id(request, "device"), _after(query), query.limit + 1
-    )
+    try:
+        found = await request.config_dict[READING].of_device(
+            _id(request, "device"), _reach(request, READ), _after(query), query.limit + 1
+        )
+    except NotFound as refusal:
+        raise _problem(refusal) from None
     page, cursor = page_of(found.history, query.limit, lambda row: [str(row["command_id"])])
     return render(
         views.DeviceCommands(
@@ -149,6 +158,10 @@ async def lift(request: web.Request) -> web.StreamResponse:
     return render(views.Lifted(lifted=done))
 
 
+def _reach(request: web.Request, permission: str) -> Reach:
+    return caller(request).reach(permission)
+
+
 def _by(request: web.Request, permission: str, reason: str | None) -> By:
     who = caller(request)
     return By(who.actor, permission, reason, who.source)
@@ -173,6 +186,8 @@ def _problem(refusal: CommandRefused) -> Problem:
     status = 404 if isinstance(refusal, NotFound) else 422
     if isinstance(refusal, KeyTaken):
         status = 409
+    if isinstance(refusal, OutOfReach):
+        return Problem(403, refusal.code, refusal.detail, devices=refusal.devices)
     return Problem(status, refusal.code, refusal.detail)
 
 
@@ -181,7 +196,8 @@ ROUTES = [
         "POST",
         "/api/v1/commands",
         create,
-        permission="command.request",
+        permission=REQUEST,
+        scoped=True,
         body=views.NewCommand,
         answer=views.AcceptedView,
         status=202,
@@ -192,7 +208,8 @@ ROUTES = [
         "GET",
         "/api/v1/commands",
         newest,
-        permission="command.read",
+        permission=READ,
+        scoped=True,
         query=views.CommandsQuery,
         answer=views.CommandList,
         summary="List commands, newest first",
@@ -201,7 +218,7 @@ ROUTES = [
         "GET",
         "/api/v1/commands/freeze",
         freezes,
-        permission="command.read",
+        permission=READ,
         answer=views.FreezeList,
         summary="List the freezes in force",
     ),
@@ -228,7 +245,8 @@ ROUTES = [
         "GET",
         "/api/v1/commands/devices/{device_id}",
         of_device,
-        permission="command.read",
+        permission=READ,
+        scoped=True,
         query=Page,
         answer=views.DeviceCommands,
         summary="Show a device's queue and history",
@@ -237,7 +255,8 @@ ROUTES = [
         "GET",
         "/api/v1/commands/{command_id}",
         show,
-        permission="command.read",
+        permission=READ,
+        scoped=True,
         answer=views.CommandProgress,
         summary="Show a command and how far it is",
     ),
@@ -245,7 +264,8 @@ ROUTES = [
         "GET",
         "/api/v1/commands/{command_id}/targets",
         targets,
-        permission="command.read",
+        permission=READ,
+        scoped=True,
         query=Page,
         answer=views.TargetList,
         summary="List what became of each target",
@@ -254,7 +274,8 @@ ROUTES = [
         "POST",
         "/api/v1/commands/{command_id}/cancel",
         cancel,
-        permission="command.cancel",
+        permission=CANCEL,
+        scoped=True,
         body=views.Cancel,
         answer=views.Cancelled,
         summary="Take a command back",

@@ -27,7 +27,7 @@ class NewCommand(BaseModel):
     channel_ids: list[UUID] = []
     """Channels of users; a device in `device_ids` is reached on its device channel."""
     all: bool = False
-    """Every device that is enrolled now, instead of `device_ids`."""
+    """Every device within the asker's reach that is enrolled now, instead of `device_ids`."""
     idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     reason: Text | None = None
     expires_in_seconds: int = Field(default=7 * 86_400, ge=60, le=90 * 86_400)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shared.db.pool import Connection, Record
+from shared.runtime.http import Reach
 
 # A key that is taken keeps its command: what would repeat it is left out.
 ADD = """
@@ -17,11 +18,11 @@ WITH asked AS (
         $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bool[],
         $8::jsonb[], $9::text[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
         $15::text[], $16::smallint[], $17::int[], $18::timestamptz[], $19::timestamptz[],
-        $20::text[], $21::text[]
+        $20::text[], $21::text[], $22::text[]
     ) AS asked (
         command_id, kind, request_type, section, command_class, body, secret, summary,
         profile_identifier, digest, actor, reason, idempotency_key, state, hold_reason, priority,
-        target_count, created_at, expires_at, correlation_id, traceparent
+        target_count, created_at, expires_at, correlation_id, traceparent, reach
     )
 ), fresh AS (
     INSERT INTO request_key (actor, idempotency_key, command_id, digest)
@@ -32,11 +33,12 @@ WITH asked AS (
 INSERT INTO command (
     command_id, kind, request_type, section, command_class, body, secret, summary,
     profile_identifier, actor, reason, state, hold_reason, priority, target_count, created_at,
-    expires_at, correlation_id, traceparent, sweep_at
+    expires_at, correlation_id, traceparent, reach, sweep_at
 )
 SELECT command_id, kind, request_type, section, command_class, body, secret, summary,
        profile_identifier, actor, reason, state, hold_reason, priority, target_count, created_at,
-       expires_at, correlation_id, traceparent, least(expires_at, created_at + $22::interval)
+       expires_at, correlation_id, traceparent, reach::uuid[],
+       least(expires_at, created_at + $23::interval)
 FROM asked JOIN fresh USING (command_id)
 RETURNING command_id, ordinal
 """
@@ -66,12 +68,16 @@ DELETE FROM request_key WHERE command_id IN (
 RETURNING command_id
 """
 
-GET = "SELECT * FROM any_command WHERE command_id = $1"
+# Who has rights on some groups sees what was asked for within these groups, and nothing wider.
+GET = """
+SELECT * FROM any_command WHERE command_id = $1 AND ($2::uuid[] IS NULL OR reach <@ $2)
+"""
 LIST = """
 SELECT * FROM any_command AS c
 WHERE c.command_id < $1 AND ($2::text IS NULL OR c.kind = $2)
   AND ($3::text IS NULL OR c.state = $3) AND ($4::text IS NULL OR c.actor = $4)
-ORDER BY c.command_id DESC LIMIT $5
+  AND ($5::uuid[] IS NULL OR c.reach <@ $5)
+ORDER BY c.command_id DESC LIMIT $6
 """
 PROGRESS = """
 SELECT state, count(*) AS targets FROM (
@@ -84,21 +90,29 @@ UNEXPANDED = """
 SELECT coalesce(sum(size), 0) FROM target WHERE command_id = $1
 """
 
-TARGETS = """
+# A device that has left their groups since is left out of what they see.
+_WITHIN: Final = """
+($4::uuid[] IS NULL OR EXISTS (
+    SELECT FROM device_scope AS s WHERE s.device_id = {0}.device_id AND s.groups && $4))
+"""
+TARGETS = f"""
 SELECT * FROM (
     (SELECT channel_id AS target_id, device_id, state, NULL AS reason, NULL::jsonb AS errors,
             NULL::jsonb AS answer, deliveries, deferrals, queued_at, sent_at,
             NULL::timestamptz AS finished_at
      FROM pending WHERE command_id = $1 AND ($2::uuid IS NULL OR channel_id > $2)
+       AND {_WITHIN.format("pending")}
      ORDER BY channel_id LIMIT $3)
     UNION ALL
     (SELECT channel_id, device_id, state, reason, errors, answer, deliveries, deferrals,
             queued_at, NULL, finished_at
      FROM outcome WHERE command_id = $1 AND ($2::uuid IS NULL OR channel_id > $2)
+       AND {_WITHIN.format("outcome")}
      ORDER BY channel_id LIMIT $3)
     UNION ALL
     (SELECT target_id, device_id, 'waiting', NULL, NULL, NULL, 0, 0, NULL, NULL, NULL
      FROM waiting WHERE command_id = $1 AND ($2::uuid IS NULL OR target_id > $2)
+       AND {_WITHIN.format("waiting")}
      ORDER BY target_id LIMIT $3)
 ) AS target
 ORDER BY target_id LIMIT $3
@@ -145,12 +159,12 @@ WITH done AS (
 INSERT INTO past_command (
     command_id, kind, request_type, section, command_class, summary, actor, reason, state,
     hold_reason, priority, target_count, created_at, expires_at, ended_at, ended_by, end_reason,
-    correlation_id
+    correlation_id, reach
 )
 SELECT command_id, kind, request_type, section, command_class, summary, actor, reason,
        CASE state WHEN 'active' THEN 'finished' WHEN 'held' THEN 'expired' ELSE state END,
        hold_reason, priority, target_count, created_at, expires_at, coalesce(ended_at, $1),
-       ended_by, end_reason, correlation_id
+       ended_by, end_reason, correlation_id, reach
 FROM done
 RETURNING command_id
 """
@@ -218,6 +232,8 @@ class New:
     expires_at: datetime
     correlation_id: str | None
     traceparent: str | None
+    reach: str | None
+    """As text: arrays of arrays would all have to be of one length."""
 
     @property
     def known(self) -> Known:
@@ -279,8 +295,8 @@ async def forget_keys(tx: Connection, before: UUID, limit: int) -> int:
     return len(await tx.fetch(FORGET_KEYS, before, limit))
 
 
-async def get(tx: Connection, command_id: UUID) -> Record | None:
-    return await tx.fetchrow(GET, command_id)
+async def get(tx: Connection, command_id: UUID, reach: Reach) -> Record | None:
+    return await tx.fetchrow(GET, command_id, reach)
 
 
 async def progress(tx: Connection, command_id: UUID) -> dict[str, int]:
@@ -298,14 +314,17 @@ async def newest(
     kind: str | None,
     state: str | None,
     actor: str | None,
+    reach: Reach,
     limit: int,
 ) -> list[Record]:
-    return await tx.fetch(LIST, before or _LAST, kind, state, actor, limit)
+    return await tx.fetch(LIST, before or _LAST, kind, state, actor, reach, limit)
 
 
-async def targets(tx: Connection, command_id: UUID, after: UUID | None, limit: int) -> list[Record]:
+async def targets(
+    tx: Connection, command_id: UUID, reach: Reach, after: UUID | None, limit: int
+) -> list[Record]:
     """Return targets in the order of their ids, whatever became of them."""
-    return await tx.fetch(TARGETS, command_id, after, limit)
+    return await tx.fetch(TARGETS, command_id, after, limit, reach)
 
 
 async def queue_of_device(tx: Connection, device_id: UUID, limit: int) -> list[Record]:

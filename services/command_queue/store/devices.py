@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from shared.db.pool import Connection
+from shared.runtime.http import Reach
 
 # An older event than the one in the row changes nothing: the topic may be read again.
 # Where commands go: what was asked for before it came to be so is looked at by itself.
@@ -143,7 +144,10 @@ WHERE NOT EXISTS (
 
 ENROLLED = """
 SELECT d.device_id FROM device AS d JOIN enrollment AS e ON e.enrollment_id = d.current_enrollment
-WHERE d.known AND e.state = 'enrolled' AND d.device_id > $1 ORDER BY d.device_id LIMIT $2
+WHERE d.known AND e.state = 'enrolled' AND d.device_id > $1
+  AND ($3::uuid[] IS NULL OR EXISTS (
+        SELECT FROM device_scope AS s WHERE s.device_id = d.device_id AND s.groups && $3))
+ORDER BY d.device_id LIMIT $2
 """
 _PAGE: Final = 500
 
@@ -322,14 +326,14 @@ async def to_wake(tx: Connection, channels: Collection[UUID]) -> list[Wake]:
     return [Wake(**row) for row in await tx.fetch(WAKE, list(channels))]
 
 
-async def enrolled(tx: Connection) -> list[UUID]:
-    """Return every device that takes commands now, sorted.
+async def enrolled(tx: Connection, reach: Reach) -> list[UUID]:
+    """Return every device within reach that takes commands now, sorted.
 
     Read in pages: unpacking 100,000 ids in one go would hold up everything else.
     """
     found: list[UUID] = []
     after = UUID(int=0)
-    while page := await tx.fetch(ENROLLED, after, _PAGE):
+    while page := await tx.fetch(ENROLLED, after, _PAGE, reach):
         found += [row["device_id"] for row in page]
         after = found[-1]
     return found

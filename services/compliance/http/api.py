@@ -23,10 +23,11 @@ from services.compliance.http.models import (
     VersionList,
 )
 from services.compliance.queries import Reader
-from shared.runtime.http import Page, caller, parse_body, parse_query, render
+from shared.runtime.http import Page, Reach, caller, parse_body, parse_query, render
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
 
+READ = "compliance.read"
 EDITOR = web.AppKey("compliance.editor", Editor)
 READER = web.AppKey("compliance.reader", Reader)
 
@@ -52,6 +53,10 @@ def _cursor_ids(page: Page, length: int) -> list[UUID]:
 
 def _bad_cursor() -> Problem:
     return Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
+
+
+def _reach(request: web.Request) -> Reach:
+    return caller(request).reach(READ)
 
 
 def _by(request: web.Request, reason: str | None = None) -> By:
@@ -114,7 +119,11 @@ async def list_verdicts(request: web.Request) -> web.StreamResponse:
     query = parse_query(request, VerdictQuery)
     after = _cursor_ids(query, 2)
     rows, following = await request.config_dict[READER].verdicts(
-        query.policy, query.state, (after[0], after[1]) if after else None, query.limit
+        query.policy,
+        query.state,
+        _reach(request),
+        (after[0], after[1]) if after else None,
+        query.limit,
     )
     return render(VerdictList.model_validate({"items": rows, "next": following}))
 
@@ -124,7 +133,7 @@ async def list_devices(request: web.Request) -> web.StreamResponse:
     query = parse_query(request, DeviceQuery)
     after = _cursor_ids(query, 1)
     rows, following = await request.config_dict[READER].devices(
-        query.state, after[0] if after else None, query.limit
+        query.state, _reach(request), after[0] if after else None, query.limit
     )
     return render(DeviceList.model_validate({"items": rows, "next": following}))
 
@@ -134,7 +143,7 @@ async def device_verdicts(request: web.Request) -> web.StreamResponse:
     device_id = _id(
         request, "device_id", lambda: Problem(404, "device_unknown", "A device id is a UUID.")
     )
-    row = await request.config_dict[READER].device(device_id)
+    row = await request.config_dict[READER].device(device_id, _reach(request))
     return render(DeviceVerdicts.model_validate(row))
 
 
@@ -150,7 +159,7 @@ ROUTES = (
         "GET",
         f"{_BASE}/policies",
         list_policies,
-        permission="compliance.read",
+        permission=READ,
         summary="List policies with their counts",
         query=Page,
         answer=PolicyList,
@@ -169,7 +178,7 @@ ROUTES = (
         "GET",
         _POLICY,
         get_policy,
-        permission="compliance.read",
+        permission=READ,
         summary="Show a policy, its counts and its rollout",
         answer=PolicyView,
     ),
@@ -194,7 +203,7 @@ ROUTES = (
         "GET",
         f"{_POLICY}/versions",
         list_versions,
-        permission="compliance.read",
+        permission=READ,
         summary="List the versions of a policy",
         query=Page,
         answer=VersionList,
@@ -203,7 +212,8 @@ ROUTES = (
         "GET",
         f"{_BASE}/verdicts",
         list_verdicts,
-        permission="compliance.read",
+        permission=READ,
+        scoped=True,
         summary="List verdicts by policy and state",
         query=VerdictQuery,
         answer=VerdictList,
@@ -212,7 +222,8 @@ ROUTES = (
         "GET",
         f"{_BASE}/devices",
         list_devices,
-        permission="compliance.read",
+        permission=READ,
+        scoped=True,
         summary="List devices by their state over all policies",
         query=DeviceQuery,
         answer=DeviceList,
@@ -221,7 +232,8 @@ ROUTES = (
         "GET",
         f"{_BASE}/devices/{{device_id}}/verdicts",
         device_verdicts,
-        permission="compliance.read",
+        permission=READ,
+        scoped=True,
         summary="Explain all verdicts on a device",
         answer=DeviceVerdicts,
     ),
@@ -229,7 +241,7 @@ ROUTES = (
         "GET",
         f"{_BASE}/summary",
         summary,
-        permission="compliance.read",
+        permission=READ,
         summary="Count devices by state",
         answer=Summary,
     ),

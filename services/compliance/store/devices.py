@@ -11,6 +11,7 @@ from uuid import UUID
 from services.compliance.verdicts import LADDER
 from shared.db.pool import Connection
 from shared.events.compliance import VerdictState
+from shared.runtime.http import Reach
 
 # The caller holds the rows' locks: `old` is what is replaced.
 REPLACE = """
@@ -75,13 +76,17 @@ SELECT device_id FROM device
 WHERE managed AND ($1::uuid IS NULL OR device_id > $1) ORDER BY device_id LIMIT $2
 """
 
-ONE = "SELECT device_id, name, serial, platform, state FROM device WHERE device_id = $1"
+ONE = """
+SELECT device_id, name, serial, platform, state FROM device
+WHERE device_id = $1 AND ($2::uuid[] IS NULL OR groups && $2)
+"""
 
 PAGE = """
 SELECT device_id, name, serial, platform, state FROM device
 WHERE state IS NOT NULL AND ($1::text IS NULL OR state = $1)
   AND ($2::uuid IS NULL OR device_id > $2)
-ORDER BY device_id LIMIT $3
+  AND ($3::uuid[] IS NULL OR groups <> '{}' AND groups && $3)
+ORDER BY device_id LIMIT $4
 """
 
 
@@ -138,13 +143,13 @@ async def managed_after(tx: Connection, after: UUID | None, limit: int) -> list[
     return [row["device_id"] for row in await tx.fetch(MANAGED_AFTER, after, limit)]
 
 
-async def one(tx: Connection, device_id: UUID) -> dict[str, Any] | None:
-    row = await tx.fetchrow(ONE, device_id)
+async def one(tx: Connection, device_id: UUID, reach: Reach) -> dict[str, Any] | None:
+    row = await tx.fetchrow(ONE, device_id, reach)
     return None if row is None else dict(row)
 
 
 async def page(
-    tx: Connection, state: VerdictState | None, after: UUID | None, limit: int
+    tx: Connection, state: VerdictState | None, reach: Reach, after: UUID | None, limit: int
 ) -> list[dict[str, Any]]:
     """Managed devices by id, all or those in one state."""
-    return [dict(row) for row in await tx.fetch(PAGE, state, after, limit)]
+    return [dict(row) for row in await tx.fetch(PAGE, state, after, reach, limit)]

@@ -11,6 +11,7 @@ from services.compliance.judgements import Judgement
 from services.compliance.verdicts import Verdict
 from shared.db.pool import Connection
 from shared.events.compliance import VerdictState
+from shared.runtime.http import Reach
 
 # By pairs: with two lists an index may be walked along the one it should not.
 READ = """
@@ -63,7 +64,8 @@ WHERE deleted_at IS NULL
   AND ($1::uuid IS NULL OR policy_id = $1)
   AND ($2::text IS NULL OR verdict.state = $2)
   AND ($3::uuid IS NULL OR (policy_id, verdict.device_id) > ($3, $4::uuid))
-ORDER BY policy_id, verdict.device_id LIMIT $5
+  AND ($5::uuid[] IS NULL OR device.groups && $5)
+ORDER BY policy_id, verdict.device_id LIMIT $6
 """
 
 Key = tuple[UUID, UUID]
@@ -127,9 +129,11 @@ async def page(
     tx: Connection,
     policy_id: UUID | None,
     state: VerdictState | None,
+    reach: Reach,
     after: tuple[UUID, UUID] | None,
     limit: int,
 ) -> list[dict[str, Any]]:
     """Verdicts by policy and device, after (policy, device)."""
     policy, device = after or (None, None)
-    return [dict(row) for row in await tx.fetch(PAGE, policy_id, state, policy, device, limit)]
+    rows = await tx.fetch(PAGE, policy_id, state, policy, device, reach, limit)
+    return [dict(row) for row in rows]

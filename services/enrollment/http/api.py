@@ -190,6 +190,7 @@ async def list_devices(request: web.Request) -> web.StreamResponse:
         platform=query.platform,
         state=query.state,
         text=query.q,
+        reach=caller(request).reach(READ),
         limit=query.limit + 1,
     )
     rows, cursor = page_of(found, query.limit, lambda one: [str(one.device_id)])
@@ -198,7 +199,9 @@ async def list_devices(request: web.Request) -> web.StreamResponse:
 
 async def get_device(request: web.Request) -> web.StreamResponse:
     """GET /devices/{id}: with its enrollments, newest first."""
-    device, enrollments = await request.config_dict[DIRECTORY].get(_path_id(request))
+    device, enrollments = await request.config_dict[DIRECTORY].get(
+        _path_id(request), caller(request).reach(READ)
+    )
     views = [EnrollmentView.model_validate(one, from_attributes=True) for one in enrollments]
     return render(DeviceDetail(**_device(device).model_dump(), enrollments=views))
 
@@ -239,7 +242,10 @@ async def list_certificates(request: web.Request) -> web.StreamResponse:
     """GET /certificates?device_id=: newest first."""
     query = parse_query(request, CertificateQuery)
     found = await request.config_dict[DIRECTORY].certificates(
-        query.device_id, _certificate_key(query.after(2)), query.limit + 1
+        query.device_id,
+        caller(request).reach(READ),
+        _certificate_key(query.after(2)),
+        query.limit + 1,
     )
     rows, cursor = page_of(
         found, query.limit, lambda one: [one.issued_at.isoformat(), one.sha256.hex()]
@@ -321,6 +327,7 @@ ROUTES = (
         list_devices,
         summary="Devices",
         permission=READ,
+        scoped=True,
         query=DeviceQuery,
         answer=DeviceList,
     ),
@@ -330,6 +337,7 @@ ROUTES = (
         get_device,
         summary="A device and its enrollments",
         permission=READ,
+        scoped=True,
         answer=DeviceDetail,
     ),
     Route(
@@ -338,6 +346,7 @@ ROUTES = (
         change_device,
         summary="Change a device's name, tags, ownership or user",
         permission=directory.WRITE,
+        scoped=True,
         body=Change,
         answer=DeviceView,
     ),
@@ -347,6 +356,7 @@ ROUTES = (
         release_device,
         summary="Let a quarantined enrollment in",
         permission=RELEASE,
+        scoped=True,
         body=Order,
         answer=Released,
     ),
@@ -356,6 +366,7 @@ ROUTES = (
         revoke_device,
         summary="End an enrollment and revoke its certificates",
         permission=directory.REVOKE,
+        scoped=True,
         body=Order,
         answer=RevocationOrdered,
     ),
@@ -365,6 +376,7 @@ ROUTES = (
         renewal_profile,
         summary="A profile that renews a device's certificate",
         permission=RENEW,
+        scoped=True,
         answer=RenewalProfile,
     ),
     Route(
@@ -373,6 +385,7 @@ ROUTES = (
         list_certificates,
         summary="Device certificates, newest first",
         permission=READ,
+        scoped=True,
         query=CertificateQuery,
         answer=CertificateList,
     ),

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.db.pool import Connection
+from shared.runtime.http import Reach
 
 ADD = """
 INSERT INTO certificate (sha256, serial_number, authority, key_sha256, der, not_before, not_after,
@@ -44,7 +45,9 @@ LIST = f"""
 SELECT {_VIEW} FROM certificate
 WHERE ($1::uuid IS NULL OR device_id = $1)
   AND ($2::timestamptz IS NULL OR (issued_at, sha256) < ($2, $3::bytea))
-ORDER BY issued_at DESC, sha256 DESC LIMIT $4
+  AND ($4::uuid[] IS NULL OR EXISTS (
+        SELECT FROM device AS d WHERE d.device_id = certificate.device_id AND d.groups && $4))
+ORDER BY issued_at DESC, sha256 DESC LIMIT $5
 """
 LIVE = """
 SELECT der, key_sha256 FROM certificate
@@ -144,11 +147,15 @@ async def revoke_older(
 
 
 async def page(
-    tx: Connection, device_id: UUID | None, after: tuple[datetime, bytes] | None, limit: int
+    tx: Connection,
+    device_id: UUID | None,
+    reach: Reach,
+    after: tuple[datetime, bytes] | None,
+    limit: int,
 ) -> list[Listed]:
     """Newest first; of one device, or of all."""
     at, sha256 = after or (None, None)
-    return [Listed(**row) for row in await tx.fetch(LIST, device_id, at, sha256, limit)]
+    return [Listed(**row) for row in await tx.fetch(LIST, device_id, at, sha256, reach, limit)]
 
 
 async def der_and_key(tx: Connection, sha256: bytes) -> tuple[bytes, bytes] | None:

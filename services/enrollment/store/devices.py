@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from shared.db.pool import Connection
+from shared.runtime.http import Reach
 
 # Absent facts keep what was known: some devices tell less the second time. A personal enrollment
 # makes a device personal; nothing that a device sends makes it corporate.
@@ -68,12 +69,13 @@ WHERE d.known AND ($1::uuid IS NULL OR d.device_id > $1)
        ELSE coalesce(e.state, 'pending') = $3 END)
   AND ($4::text IS NULL OR d.serial ILIKE $4 OR d.udid ILIKE $4 OR d.user_name ILIKE $4
        OR coalesce(d.name, d.reported_name) ILIKE $4)
-ORDER BY d.device_id LIMIT $5
+  AND ($5::uuid[] IS NULL OR d.groups <> '{{}}' AND d.groups && $5)
+ORDER BY d.device_id LIMIT $6
 """
 GET = f"""
 SELECT {_VIEW} FROM device AS d
 LEFT JOIN enrollment AS e ON e.enrollment_id = d.current_enrollment
-WHERE d.device_id = $1 AND d.known
+WHERE d.device_id = $1 AND d.known AND ($2::uuid[] IS NULL OR d.groups && $2)
 """
 CHANGE = """
 UPDATE device SET name = $2, tags = $3, ownership = $4, user_name = $5
@@ -162,18 +164,20 @@ async def page(
     platform: str | None,
     state: str | None,
     text: str | None,
+    reach: Reach,
     limit: int,
 ) -> list[Device]:
     """In the order they were first seen; `text` begins a name, serial, UDID or user."""
     pattern = None
     if text:
         pattern = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    rows = await tx.fetch(LIST, after, platform, state, pattern, limit)
+    rows = await tx.fetch(LIST, after, platform, state, pattern, reach, limit)
     return [Device(**row) for row in rows]
 
 
-async def get(tx: Connection, device_id: UUID) -> Device | None:
-    row = await tx.fetchrow(GET, device_id)
+async def get(tx: Connection, device_id: UUID, reach: Reach) -> Device | None:
+    """`reach`: the groups whose devices the asker may see; None: all devices."""
+    row = await tx.fetchrow(GET, device_id, reach)
     return Device(**row) if row else None
 
 

@@ -10,11 +10,12 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.push_notifier.certificates import Certificates, PushCertificate, days_left
-from services.push_notifier.history import History
+from services.push_notifier.history import WAKE, History
 from shared.runtime.http import Page, caller, parse_body, parse_query, render
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
 
+READ = "push.read"
 CERTIFICATES = web.AppKey("push_notifier.certificates", Certificates)
 HISTORY = web.AppKey("push_notifier.history", History)
 
@@ -124,7 +125,8 @@ async def list_certificates(request: web.Request) -> web.StreamResponse:
 async def device_pushes(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/push/devices/{device_id}: its channels, and what was sent, newest first."""
     page = parse_query(request, Page)
-    found = await request.config_dict[HISTORY].of_device(_device_id(request), page)
+    reach = caller(request).reach(READ)
+    found = await request.config_dict[HISTORY].of_device(_device_id(request), reach, page)
     return render(DevicePushes.model_validate(found))
 
 
@@ -158,7 +160,7 @@ ROUTES = (
         "GET",
         f"{_PUSH}/certificates",
         list_certificates,
-        permission="push.read",
+        permission=READ,
         summary="List push certificates and their expiry",
         answer=CertificateList,
     ),
@@ -166,7 +168,8 @@ ROUTES = (
         "GET",
         f"{_PUSH}/devices/{{device_id}}",
         device_pushes,
-        permission="push.read",
+        permission=READ,
+        scoped=True,
         summary="Show a device's push channels and recent pushes",
         query=Page,
         answer=DevicePushes,
@@ -175,7 +178,8 @@ ROUTES = (
         "POST",
         f"{_PUSH}/devices/{{device_id}}/wake",
         wake_device,
-        permission="push.wake",
+        permission=WAKE,
+        scoped=True,
         summary="Push to a device now",
         answer=Woken,
         status=202,

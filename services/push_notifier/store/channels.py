@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.db.pool import Connection
+from shared.runtime.http import Reach
 
 NEWER_DEVICES = """
 UPDATE device SET sequence = news.sequence
@@ -132,6 +133,10 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamp
 WHERE channel.channel_id = news.channel_id
 """
 
+WITHIN = """
+SELECT $2::uuid[] IS NULL OR EXISTS (SELECT FROM device WHERE device_id = $1 AND groups && $2)
+"""
+
 OF_DEVICE = """
 SELECT channel_id, open, topic, push_updated_at, dead_at, dead_reason, waiting_since, next_push_at,
        attempts, last_push_at, last_push_id
@@ -252,6 +257,11 @@ async def settle(tx: Connection, results: Sequence[Settled], now: datetime) -> N
         [r.next_push_at for r in results],
         now,
     )
+
+
+async def within(tx: Connection, device_id: UUID, reach: Reach) -> bool:
+    """Whether somebody with these groups may see the device, should there be one."""
+    return bool(await tx.fetchval(WITHIN, device_id, reach))
 
 
 async def of_device(tx: Connection, device_id: UUID) -> list[dict[str, object]]:
