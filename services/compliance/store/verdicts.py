@@ -64,7 +64,7 @@ WHERE deleted_at IS NULL
   AND ($1::uuid IS NULL OR policy_id = $1)
   AND ($2::text IS NULL OR verdict.state = $2)
   AND ($3::uuid IS NULL OR (policy_id, verdict.device_id) > ($3, $4::uuid))
-  AND ($5::uuid[] IS NULL OR device.groups && $5)
+  AND ($5::uuid[] IS NULL OR device.groups <> '{}' AND device.groups && $5)
 ORDER BY policy_id, verdict.device_id LIMIT $6
 """
 
