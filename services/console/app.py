@@ -21,16 +21,20 @@ from services.console.http import (
     overview,
     overview_page,
     own,
+    own_factors,
+    step_up,
 )
 from services.console.http import signing_in as sign_in_pages
 from services.console.http.door import ConsoleDoor
 from services.console.jobs import jobs_of
+from services.console.own_factors import OwnFactors
 from services.console.passkeys import Passkeys
 from services.console.passwords import Passwords
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
 from services.console.setup import Setup
 from services.console.signing_in import SigningIn
+from services.console.step_up import StepUp
 from services.console.throttling import Throttle
 from services.console.views.live import Announcer, Hub
 from services.console.views.queries import Views
@@ -43,6 +47,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
     sessions, throttle, passwords = Sessions(pool, clock), Throttle(pool, clock), Passwords()
     codes = Codes(pool, clock, context.cipher)
     passkeys = Passkeys(pool, clock, settings.address)
+    signing_in = SigningIn(pool, sessions, passwords, throttle, codes, passkeys)
     hub = Hub(settings.database_url)
     async with Announcer(pool).running(), hub.running():
         yield Parts(
@@ -50,7 +55,9 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.SETUP: Setup(pool, clock, passwords, sessions),
                 keys.AUDIT: Audit(pool),
                 keys.SESSIONS: sessions,
-                keys.SIGNING_IN: SigningIn(pool, sessions, passwords, throttle, codes, passkeys),
+                keys.SIGNING_IN: signing_in,
+                keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
+                keys.OWN_FACTORS: OwnFactors(pool, signing_in),
                 keys.ASKING: Asking(context.internal, context.tokens.signer),
                 keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
                 keys.VIEWS: Views(pool, clock),
@@ -71,7 +78,9 @@ SERVICE = Service(
         *api.ROUTES,
         *assets.ROUTES,
         *own.ROUTES,
+        *own_factors.ROUTES,
         *sign_in_pages.ROUTES,
+        *step_up.ROUTES,
         *devices.ROUTES,
         *overview.ROUTES,
         *overview_page.ROUTES,

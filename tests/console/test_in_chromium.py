@@ -75,6 +75,12 @@ async def test_from_the_first_link_to_signed_in_and_back_by_passkey(
     await expect(page.get_by_role("heading", name="Where you are signed in")).to_be_visible()
     assert page.url == f"{url}/me/sessions?a=1"
 
+    await page.get_by_role("link", name="Your second factors").click()
+    await page.get_by_role("button", name="Set up an app").click()
+    await expect(page.get_by_role("heading", name="Is it really you?")).to_be_visible()
+    await page.get_by_role("button", name="Use a security key").click()
+    await expect(page.get_by_alt_text("The QR code")).to_be_visible()
+
 
 async def test_light_and_dark_are_kept(service: Trial, page: Page) -> None:
     url = service.context.settings.address

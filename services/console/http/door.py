@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from aiohttp import web
 
 from services.console import forgery, paths
+from services.console.http import step_up
 from services.console.http.browsers import BROWSER, FIELDS, PERSON, Browser, Cookies
 from services.console.http.pages import page
 from services.console.people import Person, person_of
@@ -82,6 +83,10 @@ class ConsoleDoor:
             return problem_response(problem, correlation)
         if problem.status == HTTPStatus.UNAUTHORIZED:
             return self._signed_out(request, problem)
+        if problem.code == step_up.NEEDED:
+            fields = step_up.fields_to_repeat(request)
+            values = {"problem": problem, "fields": fields, "action": request.path_qs}
+            return page(request, "step_up.html", status=problem.status, **values)
         status = problem.status
         template = "refused.html" if status == HTTPStatus.FORBIDDEN else "problem.html"
         response = page(request, template, status=status, problem=problem, correlation=correlation)

@@ -7,9 +7,11 @@ from aiohttp import web
 from services.console.asking import Asking
 from services.console.auditing import Audit
 from services.console.bundle import Bundle
+from services.console.own_factors import OwnFactors
 from services.console.sessions import Sessions
 from services.console.setup import Setup
 from services.console.signing_in import SigningIn
+from services.console.step_up import StepUp
 from services.console.views.live import Hub
 from services.console.views.queries import Views
 
@@ -20,4 +22,6 @@ ASKING = web.AppKey("console.asking", Asking)
 VIEWS = web.AppKey("console.views", Views)
 HUB = web.AppKey("console.hub", Hub)
 SIGNING_IN = web.AppKey("console.signing_in", SigningIn)
+STEP_UP = web.AppKey("console.step_up", StepUp)
+OWN_FACTORS = web.AppKey("console.own_factors", OwnFactors)
 BUNDLE = web.AppKey("console.bundle", Bundle)

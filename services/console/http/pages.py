@@ -16,12 +16,15 @@ from services.console.http.browsers import BROWSER, FIELDS, PERSON
 from services.console.http.keys import ASKING, BUNDLE
 from services.console.http.menu import MENU
 from services.console.people import Person
+from services.console.step_up import CODE_FIELD
 from shared.runtime.http import invalid
 from shared.runtime.problems import Problem
 
 __all__ = ["ask", "go_to", "page", "parse_form", "person", "text_of"]
 
 M = TypeVar("M", bound=BaseModel)
+BESIDE = {forgery.FIELD, CODE_FIELD}
+"""Fields that stand beside what a form says."""
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
@@ -80,7 +83,7 @@ def parse_form(request: web.Request, model: type[M]) -> M:
         field = model.model_fields.get(name)
         if field is not None and get_origin(field.annotation) in {list, tuple, set}:
             values.setdefault(name, []).append(value)
-        elif value != "" and name != forgery.FIELD:
+        elif value != "" and name not in BESIDE:
             values[name] = value
     try:
         return model.model_validate(values)

@@ -33,15 +33,14 @@
     button.disabled = true;
     try {
       const data = button.dataset;
-      const asked = await send(data.keyCreate || data.keyAsk, JSON.parse(data.keyBody || "{}"));
-      const credential = data.keyCreate
+      const creates = data.keyCreate || data.keyOptions;
+      const asked = data.keyOptions
+        ? JSON.parse(data.keyOptions)
+        : await send(data.keyCreate || data.keyAsk, JSON.parse(data.keyBody || "{}"));
+      const credential = creates
         ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(asked) })
         : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(asked) });
-      const named = document.getElementById("field-key-name");
       const body = { ...JSON.parse(data.keyBody || "{}"), credential: credential.toJSON() };
-      if (data.keyCreate && named && named.value) {
-        body.name = named.value;
-      }
       const said = await send(data.keyAnswer, body);
       const form = data.keyForm && document.getElementById(data.keyForm);
       if (form) {

@@ -35,6 +35,10 @@ WHERE passkey_id = $1 AND sign_count = $2 RETURNING true
 """
 DROP_KEY = "DELETE FROM passkey WHERE account_id = $1 AND passkey_id = $2 RETURNING name"
 DROP_KEYS = "DELETE FROM passkey WHERE account_id = $1"
+ANY_LEFT = """
+SELECT EXISTS (SELECT FROM passkey WHERE account_id = $1)
+    OR EXISTS (SELECT FROM totp WHERE account_id = $1 AND secret IS NOT NULL)
+"""
 CHALLENGE = """
 INSERT INTO ceremony (session_id, purpose, challenge, expires_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (session_id, purpose) DO UPDATE
@@ -124,6 +128,11 @@ async def drop_key(tx: Connection, account_id: UUID, passkey_id: UUID) -> str | 
 async def drop_all(tx: Connection, account_id: UUID) -> None:
     await tx.execute(DROP_KEYS, account_id)
     await tx.execute(DROP_TOTP, account_id)
+
+
+async def any_left(tx: Connection, account_id: UUID) -> bool:
+    """Whether there is something to prove oneself with."""
+    return bool(await tx.fetchval(ANY_LEFT, account_id))
 
 
 async def challenge(
