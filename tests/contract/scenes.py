@@ -15,18 +15,21 @@ from uuid import UUID
 
 from services.command_queue.app import SERVICE as COMMAND_QUEUE
 from services.compliance.app import SERVICE as COMPLIANCE
+from services.console.app import SERVICE as CONSOLE
 from services.enrollment.app import SERVICE as ENROLLMENT
 from services.inventory.app import SERVICE as INVENTORY
 from services.push_notifier.app import SERVICE as PUSH_NOTIFIER
 from shared.events import uuid7
+from shared.events.compliance import VerdictState
 from shared.events.device_state import ChannelState, DeviceState, EnrollmentState
-from shared.events.devices import Ownership, Platform
+from shared.events.devices import DeviceUnenrolled, Ownership, Platform
 from shared.events.groups import DeviceGroups
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import RecordedCalls, Trial, trial
 from shared.sealed import ensure_service_keys
 from tests.command_queue.fleet import Fleet, Phone
 from tests.compliance.conftest import ComplianceTrial
+from tests.console.fleet import Console
 from tests.enrollment.conftest import House, _make_keys
 from tests.inventory.conftest import InventoryTrial
 from tools.embedded.testing import MakeDatabase
@@ -144,6 +147,25 @@ async def compliance(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
 
 
 @asynccontextmanager
+async def console(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
+    clock = FixedClock(datetime.now(UTC))
+    async with trial(CONSOLE, await make("console"), folder, clock=clock) as service:
+        view, things, policy = Console(service, clock), [], uuid7()
+        for where in ("inside", "outside"):
+            serial, name = f"SERIAL-{where}", f"Phone {where}"
+            device = await view.device(serial=serial, name=name)
+            await view.seen(device)
+            await view.verdict(device, policy, VerdictState.NONCOMPLIANT)
+            # In the feed, and at the device.
+            ended = DeviceUnenrolled(
+                device_id=device, enrollment_id=uuid7(), generation=1, reason="check_out"
+            )
+            await service.hears(ended, service="enrollment")
+            things.append(Thing(device, uuid7(), (str(device), serial, name)))
+        yield await _grouped(service, things)
+
+
+@asynccontextmanager
 async def push_notifier(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
     clock = FixedClock(datetime.now(UTC))
     async with trial(PUSH_NOTIFIER, await make("push_notifier"), folder, clock=clock) as service:
@@ -196,4 +218,5 @@ SCENES: Final[Mapping[str, Callable[[MakeDatabase, Path], AbstractAsyncContextMa
     "command_queue": command_queue,
     "compliance": compliance,
     "push_notifier": push_notifier,
+    "console": console,
 }
