@@ -81,6 +81,11 @@ bench-peers: ## the same load on Muster and on NanoMDM, turn about; needs Go to 
 	@set -- $(ARGS); if [ -n "$(SAVE)" ]; then set -- "$$@" --save "$(SAVE)"; fi; \
 		exec $(BIN)/python -m tools.bench.peers "$$@"
 
+bench-console: ## every page, filter, order and search of the console with 100,000 devices; ARGS="--devices 5000" for fewer
+	@$(VENV) dev
+	@$(BIN)/python -m tools.embedded.assets
+	@exec $(BIN)/python -m tools.bench.console $(ARGS)
+
 chaos: ## a storm of 150 faults, some twenty minutes; SEED=7 repeats one, PLANT=no-inbox plants a bug
 	@$(VENV) dev
 	@set -- --faults "$(FAULTS)"; \
@@ -104,4 +109,4 @@ clean: ## stop what runs and throw away all data; packages and jars stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.embedded down; fi
 	rm -rf .muster/state .muster/run .muster/logs .muster/secrets .muster/keys .muster/test .muster/ports.json
 
-.PHONY: help up down test test-fast check assets events openapi monitoring bench bench-compare bench-history bench-peers chaos chaos-tests requirements clean
+.PHONY: help up down test test-fast check assets events openapi monitoring bench bench-compare bench-history bench-peers bench-console chaos chaos-tests requirements clean

@@ -44,6 +44,7 @@ COLUMNS: Final = (
     Column("tags", "Tags", shown=False),
     Column("udid", "UDID", shown=False),
 )
+_USUAL: Final = {one.name for one in COLUMNS if one.shown and one.name != "name"}
 _PAGED: Final = {"cursor", "back"}
 
 
@@ -98,8 +99,12 @@ class Links:
 
 
 def query_of(request: web.Request) -> tuple[ListQuery, Links]:
-    """The list that a URL means. A form sends empty fields too: they are not there."""
+    """The list that a URL means. A form sends empty fields and the usual columns too: a link needs
+    neither.
+    """
     pairs = [(name, value) for name, value in request.query.items() if value != ""]
+    if {value for name, value in pairs if name == "column"} == _USUAL:
+        pairs = [pair for pair in pairs if pair[0] != "column"]
     bare = request.clone(rel_url=request.rel_url.with_query(pairs))
     return parse_query(bare, ListQuery), Links(request.path, pairs)
 

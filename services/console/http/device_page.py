@@ -124,9 +124,10 @@ async def _inventory(request: web.Request, query: DevicePageQuery, device: Value
     about = {one["name"]: one["about"] for one in known["items"]}
     areas: dict[str, list[Values]] = defaultdict(list)
     for fact in facts["items"]:
-        area = fact["name"].partition(".")[0]
+        area, _, own = fact["name"].partition(".")
         title = _TITLES.get(area, area.replace("_", " ").capitalize())
-        areas[title].append({**fact, "about": about.get(fact["name"], fact["name"])})
+        more = {"title": own.replace("_", " ").capitalize(), "about": about.get(fact["name"], "")}
+        areas[title].append({**fact, **more})
     return {"areas": dict(sorted(areas.items()))}
 
 

@@ -57,6 +57,8 @@ async def send_csv(
                 await response.prepare(request)
             await response.write(chunk.encode())
         await response.write_eof()
+    except ConnectionError:
+        return response  # nobody reads any more
     except Exception:
         if response.prepared and request.transport is not None:
             request.transport.abort()

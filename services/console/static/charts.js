@@ -3,8 +3,16 @@
 
 (() => {
   const drawn = new Map();
-  const colour = (name) =>
-    window.getComputedStyle(document.documentElement).getPropertyValue(`--tblr-${name}`).trim();
+
+  // Variables may hold mixtures of others, which a canvas does not understand: ask what they become.
+  const colour = (name) => {
+    const probe = document.body.appendChild(document.createElement("span"));
+    probe.hidden = true;
+    probe.style.color = `var(--tblr-${name})`;
+    const found = window.getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  };
 
   const draw = (canvas) => {
     const data = JSON.parse(canvas.dataset.chart);

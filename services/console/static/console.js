@@ -39,6 +39,22 @@
   document.addEventListener("htmx:sseMessage", tell);
   window.setInterval(tell, 15000);
 
+  // What unfolded over a page folds when one goes on elsewhere, or presses Escape.
+  document.addEventListener("click", (event) => {
+    for (const open of document.querySelectorAll("details.chooser[open]")) {
+      if (!open.contains(event.target)) {
+        open.open = false;
+      }
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    const open = event.key === "Escape" && document.querySelector("details.chooser[open]");
+    if (open) {
+      open.open = false;
+      open.querySelector("summary").focus();
+    }
+  });
+
   // "/" goes to the search; j and k through rows that can be opened.
   document.addEventListener("keydown", (event) => {
     const writing = event.target.closest("input, textarea, select, [contenteditable]");

@@ -25,6 +25,8 @@ from services.console.views.filters import (
 from shared.db.pool import Connection
 
 Row = dict[str, Any]
+GRAM: Final = 3
+"""Letters in a row that search has an index of."""
 
 KEYS: Final[Mapping[Sort, str]] = {
     Sort.NAME: "name_key",
@@ -140,17 +142,29 @@ def _when_seen(found: Conditions, seen: Seen | None, now: datetime) -> None:
 
 
 def _search(found: Conditions, words: Sequence[str]) -> None:
-    """A word of three letters or more is found anywhere, a shorter one where a word begins."""
+    """A word of three letters or more is found anywhere, a shorter one where a word begins.
+
+    `<> 0`, since PostgreSQL expects little of an inequality to be filtered out: the grams have told
+    it already how rare a word is.
+    """
     if not words:
         return
     inner = Conditions([], found.values)
     for word in words:
-        text = word if len(word) > 2 else f" {word}"  # noqa: PLR2004 - a gram has three letters
-        if len(text) > 2:  # noqa: PLR2004
-            inner.add("grams(words) @> grams({0}::text)", text)
-        if len(text) != 3:  # noqa: PLR2004 - one gram is the word itself
-            inner.add("strpos(words, {0}::text) > 0", text)
+        text = word if len(word) >= GRAM else f" {word}"
+        if grams := _grams(text):
+            inner.add("grams(words) @> {0}::text[]", grams)
+        if grams != [text]:
+            inner.add("strpos(words, {0}::text) <> 0", text)
     found.parts.append(f"device_id IN (SELECT device_id FROM search WHERE {inner.where})")
+
+
+def _grams(text: str) -> list[str]:
+    """Enough of its grams to cover a text: more would only be looked up for the same rows."""
+    last = len(text) - GRAM
+    if last < 0:
+        return []
+    return [text[place : place + GRAM] for place in sorted({*range(0, last, GRAM), last})]
 
 
 async def page(tx: Connection, matching: Conditions, order: Order, limit: int) -> list[Row]:

@@ -156,9 +156,9 @@ class Views:
                 counts=counts,
                 policies=await _policies(tx) if reach is None else [],
                 trend=trend,
-                expiring=await lists.expiring(tx, now + MONTH, reach, 10),
+                expiring=await lists.expiring(tx, now + MONTH, reach, 6),
                 push_certificates=await lists.push_certificates(tx, now),
-                activity=[_told(row) for row in await activity.feed(tx, reach, None, 20)],
+                activity=[_told(row) for row in await activity.feed(tx, reach, None, 10)],
                 as_of=now,
             )
 
