@@ -14,7 +14,7 @@ from uuid import UUID
 from services.inventory import telling
 from services.inventory.groups import MEMBERS, Group, known, record
 from services.inventory.store import groups, memberships
-from shared.db.locks import IN_ORDER, lock_devices
+from shared.db.locks import IN_ORDER, lock_known_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller, Reach
@@ -40,9 +40,9 @@ class Membership:
         reach, wanted = who.reach(MEMBERS), sorted(set(device_ids), key=IN_ORDER)
         async with transaction(self._pool) as tx:
             known(await groups.one(tx, group_id, reach))
-            # Before the locks, which would make rows of strangers' ids, and again under them.
+            # Before the locks, and again under them: a device may go, or leave, meanwhile.
             await _refuse_outside(tx, wanted, reach)
-            await lock_devices(tx, wanted)
+            await lock_known_devices(tx, wanted)
             await _refuse_outside(tx, wanted, reach)
             group = known(await groups.lock(tx, group_id, reach))
             now = self._clock.now()
@@ -61,7 +61,7 @@ class Membership:
         async with transaction(self._pool) as tx:
             _may_let_go(known(await groups.one(tx, group_id, reach)), who)
             members = await memberships.among(tx, group_id, list(set(device_ids)))
-            await lock_devices(tx, members)
+            await lock_known_devices(tx, members)
             group = known(await groups.lock(tx, group_id, reach))
             _may_let_go(group, who)
             removed = await memberships.remove(tx, group_id, members)
@@ -138,7 +138,7 @@ class Dissolving:
                 return False
             some = await memberships.some(tx, group_id, _BITE)
             if some:
-                await lock_devices(tx, some)
+                await lock_known_devices(tx, some)
                 left = await memberships.remove(tx, group_id, some)
                 await telling.tell_devices(tx, left)
             elif await groups.dissolved(tx, group_id, self._clock.now()):

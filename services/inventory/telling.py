@@ -11,7 +11,7 @@ from services.inventory import metrics
 from services.inventory.settings import InventorySettings
 from services.inventory.store import groups, memberships, rounds
 from shared.bus import outbox
-from shared.db.locks import lock_devices
+from shared.db.locks import lock_known_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.groups import DeviceGroups, GroupState
 from shared.runtime import turns
@@ -49,7 +49,7 @@ class Retelling:
         async with transaction(self._pool) as tx:
             most_devices, most_groups = (self._step(size) for size in await rounds.sizes(tx))
             devices = await rounds.next_devices(tx, most_devices)
-            await lock_devices(tx, devices)
+            await lock_known_devices(tx, devices)
             await tell_devices(tx, devices)
             some = await rounds.next_groups(tx, most_groups)
             await tell_groups(tx, some)

@@ -38,3 +38,14 @@ async def lock_devices(tx: Connection, device_ids: Iterable[UUID]) -> None:
     if await tx.execute(LOCK_IF_ALL_ARE_THERE, ordered) != f"SELECT {len(ordered)}":
         await tx.execute(MAKE_SHELLS, ordered)
         await tx.execute(LOCK, ordered)
+
+
+async def lock_known_devices(tx: Connection, device_ids: Iterable[UUID]) -> None:
+    """Like `lock_devices`, but no shell rows are made: who is not there is not held.
+
+    For what people do to devices that must be there. Beside transactions that delete devices it
+    cannot die: one that finds a row deleted while it waits goes on, and inserts nothing.
+    """
+    ordered = sorted(set(device_ids), key=IN_ORDER)
+    if ordered:
+        await tx.execute(LOCK, ordered)
