@@ -11,6 +11,8 @@ from services.console.auditing import Audit
 from services.console.bundle import Bundle
 from services.console.codes import Codes
 from services.console.consumers import HANDLERS
+from services.console.directory import Directory
+from services.console.granting import Granting
 from services.console.http import (
     api,
     assets,
@@ -22,6 +24,8 @@ from services.console.http import (
     overview_page,
     own,
     own_factors,
+    people,
+    people_api,
     step_up,
 )
 from services.console.http import signing_in as sign_in_pages
@@ -58,6 +62,9 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.SIGNING_IN: signing_in,
                 keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
                 keys.OWN_FACTORS: OwnFactors(pool, signing_in),
+                keys.DIRECTORY: Directory(pool, clock, passwords, sessions),
+                keys.GRANTING: Granting(pool, clock),
+                keys.CONSOLE_URL: settings.address,
                 keys.ASKING: Asking(context.internal, context.tokens.signer),
                 keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
                 keys.VIEWS: Views(pool, clock),
@@ -79,6 +86,8 @@ SERVICE = Service(
         *assets.ROUTES,
         *own.ROUTES,
         *own_factors.ROUTES,
+        *people.ROUTES,
+        *people_api.ROUTES,
         *sign_in_pages.ROUTES,
         *step_up.ROUTES,
         *devices.ROUTES,

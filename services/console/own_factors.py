@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from services.console import recording
+from services.console import access, recording
 from services.console.people import Person
 from services.console.signing_in import SigningIn
 from services.console.step_up import OWN
@@ -79,3 +79,4 @@ class OwnFactors:
         await recording.record(
             tx, person.caller, OWN, action, person.actor, before=before, after=after
         )
+        await access.tell(tx, person.account_id)

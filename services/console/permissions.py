@@ -43,6 +43,10 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
     "configuration": {},
     "console": {
         "audit.read": "See what everybody did",
+        "people.read": "See accounts, roles and who holds them",
+        "people.write": "Make, disable and reset accounts",
+        "role.grant": "Give and take roles",
+        "role.write": "Make and change roles",
         "inventory.read": "See devices and what is known of them",
         "compliance.read": "See policies and verdicts",
     },
@@ -74,7 +78,7 @@ BUILT_IN: Mapping[str, frozenset[str]] = {
     "admin": ALL - {"guard.unfreeze"},
     "operator": _OPERATOR,
     "help_desk": _HELP_DESK,
-    "auditor": _READ | {"audit.read"},
+    "auditor": _READ | {"audit.read", "people.read"},
     "read_only": _READ,
 }
 

@@ -11,7 +11,9 @@ from uuid import UUID
 from services.console import recording
 from services.console.store import sessions as store
 from services.console.store.sessions import Begun, Known, Session
+from shared.bus import outbox
 from shared.db.pool import Connection, Pool, transaction
+from shared.events.access import ViaRevoked
 from shared.events.base import uuid7
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
@@ -97,6 +99,8 @@ class Sessions:
             if await store.end(tx, account_id, session_id):
                 target = f"session:{session_id}"
                 await recording.record(tx, caller, "session.own", "session.end", target)
+                ended = ViaRevoked(via=target, revoked_at=self._clock.now())
+                await outbox.emit(tx, [ended])
 
     async def sweep(self) -> bool:
         """Forget those that are over; whether more may wait."""

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import timedelta
 
-from services.console import metrics, passwords, recording
+from services.console import access, metrics, passwords, recording
 from services.console.passwords import Passwords
 from services.console.people import actor_of
 from services.console.permissions import OWNER
@@ -60,6 +60,7 @@ class Setup:
             await accounts.grant(tx, uuid7(), account_id, OWNER, None, now, "set-up")
             after = {"name": name, "email": email, "role": OWNER}
             await recording.record(tx, who, "setup", "console.setup", who.actor, after=after)
+            await access.tell(tx, account_id)
             secret = await self._sessions.begin(tx, account_id, "set-up", visit, proven=False)
         metrics.SETUPS.labels("done").inc()
         return secret

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from services.console import metrics, passwords, recording
+from services.console import access, metrics, passwords, recording
 from services.console.codes import Codes
 from services.console.passkeys import Passkey, Passkeys
 from services.console.passwords import Passwords
@@ -129,6 +129,7 @@ class SigningIn:
         await recording.record(
             tx, who, SIGN_IN, "factor.register", who.actor, after={"kind": kind, "first": True}
         )
+        await access.tell(tx, session.account_id)
 
     async def _proven(self, tx: Connection, session: Known, by: str, source: str | None) -> str:
         secret = await self._sessions.prove(tx, session, f"{session.method}+{by}")

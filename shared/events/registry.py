@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.events import (
+    access,
     audit,
     commands,
     compliance,
@@ -65,6 +66,7 @@ TOPICS: dict[str, Topic] = {
         Topic("muster.inventory.v1", "inventory", 14 * _DAY),
         Topic("muster.groups.v1", "inventory", None),
         Topic("muster.compliance.v1", "compliance", 14 * _DAY),
+        Topic("muster.access.v1", "console", None),
         *_each("muster.audit.{service}.v1", SERVICES, 30),
         *_each("muster.dead-letter.{service}.v1", SERVICES, 30),
     ]
@@ -107,6 +109,8 @@ EVENTS: dict[str, type[Event]] = {
         groups.GroupState,
         compliance.VerdictChanged,
         compliance.PolicyChanged,
+        access.AccountState,
+        access.ViaRevoked,
         audit.AuditRecorded,
         dead_letters.DeadLettered,
     )

@@ -36,6 +36,8 @@ PREFIXES = {
 }
 PUBLIC = {
     ("GET", "/assets/{digest}/{name:.+}"),
+    ("GET", "/join/{token}"),
+    ("POST", "/join/{token}"),
     ("GET", "/set-up/{token}"),
     ("POST", "/set-up/{token}"),
     ("GET", "/sign-in"),

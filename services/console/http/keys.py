@@ -7,6 +7,8 @@ from aiohttp import web
 from services.console.asking import Asking
 from services.console.auditing import Audit
 from services.console.bundle import Bundle
+from services.console.directory import Directory
+from services.console.granting import Granting
 from services.console.own_factors import OwnFactors
 from services.console.sessions import Sessions
 from services.console.setup import Setup
@@ -24,4 +26,7 @@ HUB = web.AppKey("console.hub", Hub)
 SIGNING_IN = web.AppKey("console.signing_in", SigningIn)
 STEP_UP = web.AppKey("console.step_up", StepUp)
 OWN_FACTORS = web.AppKey("console.own_factors", OwnFactors)
+DIRECTORY = web.AppKey("console.directory", Directory)
+GRANTING = web.AppKey("console.granting", Granting)
+CONSOLE_URL = web.AppKey("console.url", str)
 BUNDLE = web.AppKey("console.bundle", Bundle)

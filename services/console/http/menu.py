@@ -18,4 +18,6 @@ class Entry:
 MENU = (
     Entry("Overview", "/", "home"),
     Entry("Devices", "/devices", "devices", "inventory.read"),
+    Entry("People", "/settings/people", "users", "people.read"),
+    Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
 )
