@@ -112,6 +112,11 @@ class LimitedConnection(RequestHandler):
         self._gate.hold(size)
         self._held += size
 
+    @property
+    def draining(self) -> bool:
+        """Whether the listener is about to end."""
+        return self._gate.draining
+
     def _let_go(self) -> None:
         if self._held:
             self._gate.let_go(self._held)

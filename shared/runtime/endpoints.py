@@ -64,7 +64,8 @@ class Endpoint:
         if not request.content.is_eof() and not response.prepared:
             # The rest of an unread body is not worth waiting for.
             response.force_close()
-        self._measure(response.status, time.perf_counter() - started)
+        streamed = self._route.stream and response.prepared
+        self._measure(response.status, 0.0 if streamed else time.perf_counter() - started)
         return response
 
     def _correlate(self, request: web.Request) -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "parse_body",
     "parse_long_body",
     "parse_query",
+    "parting",
     "path_id",
     "read_body",
     "render",
@@ -203,6 +204,13 @@ def hold(request: web.Request, size: int) -> None:
     """
     if isinstance(connection := request.protocol, LimitedConnection):
         connection.hold(size)
+
+
+def parting(request: web.Request) -> bool:
+    """Whether an answer that goes on should end: its reader is gone, or this listener drains."""
+    connection = request.protocol
+    drains = isinstance(connection, LimitedConnection) and connection.draining
+    return drains or request.transport is None or request.transport.is_closing()
 
 
 def too_large(limit: int) -> Problem:

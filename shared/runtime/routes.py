@@ -51,6 +51,8 @@ class Route:
     page: bool = False
     """For people in a browser, outside of /api/: the service's door admits by the session's cookie,
     and answers refusals as pages (`shared.runtime.pages`)."""
+    stream: bool = False
+    """The answer goes on as long as somebody reads: its time says nothing of how fast we are."""
     personal: bool = False
     """A page that shows anybody who is signed in what is theirs; it needs no permission."""
 

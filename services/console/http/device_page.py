@@ -201,5 +201,6 @@ ROUTES = (
         permission=READ,
         scoped=True,
         summary="News of a device",
+        stream=True,
     ),
 )

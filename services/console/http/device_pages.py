@@ -72,16 +72,20 @@ async def live_devices(request: web.Request) -> web.StreamResponse:
     query, reach = parse_query(request, LiveQuery), person(request).reach(READ)
     columns = columns_of(query.column)
 
+    told: dict[UUID, bytes] = {}
+
     async def tell(changed: frozenset[UUID]) -> bytes:
+        """Rows that differ from what was told last."""
         wanted = [one for one in query.id if one in changed or not changed]
-        rows = await request.config_dict[VIEWS].some(wanted, reach)
-        return b"".join(
-            event(
-                f"device-{row['device_id']}",
-                text_of(request, "devices/row.html", row=row, columns=columns, shown=SHOWN),
-            )
-            for row in rows
-        )
+        news = []
+        for row in await request.config_dict[VIEWS].some(wanted, reach):
+            device_id = row["device_id"]
+            text = text_of(request, "devices/row.html", row=row, columns=columns, shown=SHOWN)
+            one = event(f"device-{device_id}", text)
+            if told.get(device_id) != one:
+                told[device_id] = one
+                news.append(one)
+        return b"".join(news)
 
     return await stream(request, query.id, tell)
 
@@ -110,6 +114,7 @@ ROUTES = (
         permission=READ,
         scoped=True,
         summary="The whole filtered list as CSV",
+        stream=True,
     ),
     Route(
         "GET",
@@ -119,5 +124,6 @@ ROUTES = (
         permission=READ,
         scoped=True,
         summary="News of the devices on a page",
+        stream=True,
     ),
 )

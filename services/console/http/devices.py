@@ -121,6 +121,7 @@ ROUTES = (
         scoped=True,
         summary="Export a whole list of devices as CSV",
         query=DeviceFilters,
+        stream=True,
     ),
     Route(
         "GET",

@@ -115,5 +115,6 @@ ROUTES = (
         permission=READ,
         scoped=True,
         summary="News of the fleet",
+        stream=True,
     ),
 )

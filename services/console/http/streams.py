@@ -11,13 +11,14 @@ from uuid import UUID
 from aiohttp import web
 
 from services.console.http.keys import HUB
+from shared.runtime.http import parting
 
 LIFETIME_SECONDS: Final = 60.0
 """Then the browser connects again, and who was signed out meanwhile does not get in."""
-QUIET_SECONDS: Final = 15.0
+QUIET_SECONDS: Final = 0.5
+"""How soon it is noticed that the browser went away, or that this process is to end."""
 PAUSE_SECONDS: Final = 0.25
 RETRY: Final = b"retry: 1000\n\n"
-ALIVE: Final = b": still here\n\n"
 
 Tell = Callable[[frozenset[UUID]], Awaitable[bytes]]
 """What changed → events; an empty set stands for anything."""
@@ -48,9 +49,10 @@ async def stream(
         await response.write(RETRY + await tell(frozenset()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LIFETIME_SECONDS):
-                while True:
+                while not parting(request):
                     changed = await news.changes(QUIET_SECONDS)
-                    await response.write(ALIVE if changed is None else await tell(changed))
-                    await asyncio.sleep(pause)
+                    if changed is not None:
+                        await response.write(await tell(changed))
+                        await asyncio.sleep(pause)
         await response.write_eof()
     return response

@@ -1,0 +1,153 @@
+"""The screens of devices in a real browser: find, filter, sort, share; keys; news as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from services.console.app import SERVICE
+from shared.events import uuid7
+from shared.events.compliance import VerdictState
+from shared.events.devices import Platform
+from shared.runtime.clock import FixedClock
+from shared.runtime.testing import RecordedCalls, trial
+from tests.conftest import REPOSITORY
+from tests.console.browsing import signed_in
+from tests.console.chromium import NEEDED, chromium, free_port
+from tests.console.fleet import START, Console
+from tools.embedded import assets
+from tools.embedded.home import Home
+from tools.embedded.testing import MakeDatabase
+
+pytestmark = NEEDED
+
+
+@pytest.fixture
+async def view(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Console]:
+    home, port, clock = Home.at(REPOSITORY / ".muster"), free_port(), FixedClock(START)
+    assets.ensure(home)
+    environ = {
+        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
+        "MUSTER_API_PORT": str(port),
+        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
+    }
+    dsn, calls = await make_database("console"), RecordedCalls()
+    async with trial(
+        SERVICE, dsn, tmp_path, clock=clock, internal=calls, environ=environ
+    ) as service:
+        yield Console(service, clock)
+
+
+@pytest.fixture
+async def page(view: Console) -> AsyncIterator[Page]:
+    """A page of somebody who is signed in; it fails the test when the browser complains."""
+    url = view.service.context.settings.address
+    person = await signed_in(view.service, everywhere=["inventory.read", "compliance.read"])
+    async with chromium() as browser:
+        context = await browser.new_context(base_url=url)
+        await context.add_cookies(
+            [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
+        )
+        page = await context.new_page()
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: complaints.append(said.text) if "Content Sec" in said.text else None,
+        )
+        yield page
+        assert complaints == []
+
+
+async def _names(page: Page) -> list[str]:
+    return await page.locator("tbody a[data-open]").all_inner_texts()
+
+
+async def test_find_filter_sort_and_share_the_link(view: Console, page: Page) -> None:
+    await view.device(name="b", serial="F17PQ0", platform=Platform.MACOS)
+    await view.device(name="a", serial="C39XK2", platform=Platform.MACOS)
+    await view.device(name="c", serial="C39XK3", platform=Platform.IOS)
+    await page.goto("/devices")
+    assert await _names(page) == ["a", "b", "c"]
+    await page.keyboard.press("/")
+    await page.keyboard.type("39xk")
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await page.get_by_role("link", name="Name").click()
+    await expect(page.locator("th[aria-sort=descending]")).to_be_visible()
+    assert await _names(page) == ["c", "a"]
+    await page.locator("summary", has_text="Platform").click()
+    await page.get_by_label("macOS").check()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    assert page.url.endswith("/devices?q=39xk&platform=macos&descending=true")
+    shared = await page.context.new_page()
+    await shared.goto(page.url)
+    assert await _names(shared) == ["a"]
+    await expect(shared.get_by_label("macOS")).to_be_checked()
+    await page.go_back()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+
+
+async def test_the_keyboard_goes_through_rows_and_opens_one(view: Console, page: Page) -> None:
+    for name in "abc":
+        await view.device(name=name)
+    await page.goto("/devices")
+    for _ in range(2):
+        await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("b")
+
+
+async def test_news_come_by_themselves(view: Console, page: Page) -> None:
+    device_id = await view.device(name="before", os_version="17.4")
+    await page.goto("/devices")
+    other = await page.context.new_page()
+    await other.goto(f"/devices/{device_id}?tab=compliance")
+    await expect(other.get_by_text("No policy has judged this device")).to_be_visible()
+    await view.device(device_id, name="after", os_version="17.5")
+    await expect(page.get_by_role("link", name="after")).to_be_visible()
+    await expect(other.get_by_role("heading", level=1)).to_have_text("after")
+    await view.verdict(device_id, uuid7(), VerdictState.NONCOMPLIANT)
+    await expect(other.get_by_role("heading", name="Baseline")).to_be_visible()
+    await expect(page.locator("tbody .badge", has_text="Not compliant")).to_be_visible()
+
+
+async def test_without_scripts_the_list_works_as_well(view: Console, page: Page) -> None:
+    for name in ("a", "b"):
+        await view.device(name=name)
+    assert page.context.browser is not None
+    plain = await page.context.browser.new_context(
+        base_url=view.service.context.settings.address,
+        java_script_enabled=False,
+        storage_state=await page.context.storage_state(),
+    )
+    bare = await plain.new_page()
+    await bare.goto("/devices?limit=1")
+    await bare.get_by_role("link", name="Next").click()
+    assert await _names(bare) == ["b"]
+    await bare.get_by_label("Search devices").fill("a")
+    await bare.get_by_role("button", name="Show").click()
+    assert await _names(bare) == ["a"]
+
+
+async def test_the_overview_draws_its_numbers(view: Console, page: Page) -> None:
+    device_id = await view.device(name="a")
+    await view.verdict(device_id, uuid7(), VerdictState.STALE)
+    await page.goto("/")
+    drawn = """() => [...document.querySelectorAll("canvas")].map((one) =>
+        one.getContext("2d").getImageData(0, 0, one.width, one.height).data.some(Boolean))"""
+    assert await page.evaluate(drawn) == [True, True, True]
+    await page.get_by_role("link", name="Stale").click()
+    assert await _names(page) == ["a"]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_no_page_is_wider_than_the_screen(view: Console, page: Page, width: int) -> None:
+    device_id = await view.device(name="a" * 200, serial="S" * 60, user="u" * 100, tags=["t" * 80])
+    await page.set_viewport_size({"width": width, "height": 900})
+    for path in ("/", "/devices", f"/devices/{device_id}", f"/devices/{device_id}?tab=compliance"):
+        await page.goto(path)
+        wide = await page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, path
