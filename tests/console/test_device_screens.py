@@ -214,6 +214,23 @@ async def test_a_device_beyond_reach_does_not_exist(view: Console) -> None:
         assert "secret name" not in answer.text
 
 
+async def test_a_stream_tells_nothing_of_devices_beyond_reach(
+    view: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LIFETIME_SECONDS", 0.05)
+    mine, other = await view.device(name="mine"), await view.device(name="secret name")
+    group_id = await view.group("Mine", mine)
+    scoped = await signed_in(view.service, groups={group_id: EVERYTHING})
+    answer = await scoped.get(f"/devices/live?id={mine}&id={other}")
+    assert answer.status == 200
+    assert f"event: device-{mine}" in answer.text
+    assert str(other) not in answer.text
+    assert "secret name" not in answer.text
+    csv = await scoped.get("/devices.csv")
+    assert "mine" in csv.text
+    assert "secret name" not in csv.text
+
+
 async def test_the_csv_comes_with_the_session(view: Console, browser: Browser) -> None:
     await view.device(name="a")
     answer = await browser.get("/devices.csv?q=a&os=")
