@@ -274,7 +274,6 @@ async def test_a_cursor_of_another_order_is_refused(view: Console) -> None:
 async def test_the_csv_is_the_whole_list_and_runs_nothing(
     view: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.console.views.queries._FIRST_CHUNK", 2)
     monkeypatch.setattr("services.console.views.queries._CHUNK", 3)
     for name in ('=HYPERLINK("x")', "+1", "-1", "@a", "plain, with comma", "9", "\tz"):
         await view.device(name=name, tags=["a", "b"], platform=Platform.MACOS)

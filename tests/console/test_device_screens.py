@@ -279,6 +279,17 @@ async def test_a_row_changes_on_the_open_page(view: Console, browser: Browser) -
             pass
 
 
+async def test_a_long_page_fits_into_the_address_of_its_news(
+    view: Console, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LIFETIME_SECONDS", 0.05)
+    await view.service.hears(*(state(uuid7()) for _ in range(101)), service="enrollment")
+    text = (await browser.get("/devices?limit=100")).text
+    path = html.unescape(re.findall(r'sse-connect="([^"]+)"', text)[0])
+    assert (await browser.get(path)).status == 200
+    assert "sse-connect" not in (await browser.get("/devices?limit=101")).text
+
+
 async def test_an_outcome_reaches_the_open_device(view: Console, browser: Browser) -> None:
     device_id = await view.device(name="a")
     async with asyncio.timeout(20), _listening(browser, f"/devices/{device_id}/live") as following:

@@ -18,7 +18,8 @@ from services.console.http.words import CHOICES, SHOWN
 from shared.runtime.http import parse_query
 from shared.runtime.routes import Route
 
-_MOST_ROWS = 200
+_MOST_ROWS = 100
+"""Whose news a page may ask for: their ids stand in a URL, which may have 8 KiB."""
 
 
 class LiveQuery(BaseModel):

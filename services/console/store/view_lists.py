@@ -153,7 +153,7 @@ def _search(found: Conditions, words: Sequence[str]) -> None:
     for word in words:
         text = word if len(word) >= GRAM else f" {word}"
         if grams := _grams(text):
-            inner.add("grams(words) @> {0}::text[]", grams)
+            inner.add("grams @> {0}::text[]", grams)
         if grams != [text]:
             inner.add("strpos(words, {0}::text) <> 0", text)
     found.parts.append(f"device_id IN (SELECT device_id FROM search WHERE {inner.where})")

@@ -17,6 +17,7 @@ from services.console.views import export
 from services.console.views.filters import MONTH, Filters, Order, Place, Sort
 from services.console.views.sentences import DEVICE, actor_text, sentence
 from shared.db.pool import Connection, Pool, transaction
+from shared.runtime import turns
 from shared.runtime.clock import Clock
 from shared.runtime.http import Reach
 from shared.runtime.paging import encode_cursor
@@ -26,7 +27,8 @@ Row = dict[str, Any]
 COUNTED: Final = 1000
 """What is not kept as a number is counted so far and no further."""
 TREND_DAYS: Final = 30
-_FIRST_CHUNK, _CHUNK = 200, 5000
+_CHUNK = 500
+"""Rows of CSV at a time: while they are written nobody else is served."""
 # One truth for all statements of an answer, each planned for the values it has.
 _READING: Final = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
@@ -96,19 +98,19 @@ class Views:
     async def export(self, filters: Filters, order: Order, reach: Reach) -> AsyncIterator[str]:
         """The whole list as CSV, a chunk a transaction: a slow reader holds nothing open."""
         matching = lists.conditions(filters, reach, self._clock.now())
-        order, size = replace(order, after=None, back=False), _FIRST_CHUNK
+        order = replace(order, after=None, back=False)
         text = export.header()
         while True:
             async with self._reading() as tx:
-                rows = await lists.page(tx, matching, order, size)
+                rows = await lists.page(tx, matching, order, _CHUNK)
                 names = await lists.group_names(tx)
             yield text + export.lines(_named(row) for row in _shown(rows, names, reach))
             text = ""
-            if len(rows) < size:
+            if len(rows) < _CHUNK:
                 return
+            await turns.pause()
             last = rows[-1]
             order = replace(order, after=Place(last["sort_key"], last["device_id"]))
-            size = _CHUNK
 
     async def device(self, device_id: UUID, reach: Reach) -> Row:
         async with self._reading() as tx:
