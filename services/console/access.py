@@ -9,7 +9,7 @@ from uuid import UUID
 from services.console.people import via_session
 from services.console.permissions import held_by
 from services.console.store import people as store
-from services.console.store import sessions
+from services.console.store import sessions, tokens
 from services.console.store.people import Grant
 from shared.bus import outbox
 from shared.db.pool import Connection
@@ -54,6 +54,13 @@ async def tell(tx: Connection, account_id: UUID) -> None:
 async def revoke(tx: Connection, vias: Sequence[str], now: datetime) -> None:
     """Access tokens made from these count no more, anywhere."""
     await outbox.emit(tx, [ViaRevoked(via=via, revoked_at=now) for via in vias])
+
+
+async def end_everything(tx: Connection, account_id: UUID, now: datetime) -> None:
+    """All ways in that are open: sessions and API tokens."""
+    await end_sessions(tx, account_id, now)
+    ended = await tokens.revoke_all(tx, account_id, now)
+    await revoke(tx, [f"token:{token_id}" for token_id in ended], now)
 
 
 async def end_sessions(tx: Connection, account_id: UUID, now: datetime) -> None:

@@ -27,6 +27,7 @@ from services.console.http import (
     people,
     people_api,
     step_up,
+    tokens,
 )
 from services.console.http import signing_in as sign_in_pages
 from services.console.http.door import ConsoleDoor
@@ -40,6 +41,7 @@ from services.console.setup import Setup
 from services.console.signing_in import SigningIn
 from services.console.step_up import StepUp
 from services.console.throttling import Throttle
+from services.console.tokens import Tokens
 from services.console.views.live import Announcer, Hub
 from services.console.views.queries import Views
 from shared.runtime.service import Context, Parts, Service
@@ -64,6 +66,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.OWN_FACTORS: OwnFactors(pool, signing_in),
                 keys.DIRECTORY: Directory(pool, clock, passwords, sessions),
                 keys.GRANTING: Granting(pool, clock),
+                keys.TOKENS: Tokens(pool, clock, context.tokens.signer, throttle),
                 keys.CONSOLE_URL: settings.address,
                 keys.ASKING: Asking(context.internal, context.tokens.signer),
                 keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
@@ -90,6 +93,7 @@ SERVICE = Service(
         *people_api.ROUTES,
         *sign_in_pages.ROUTES,
         *step_up.ROUTES,
+        *tokens.ROUTES,
         *devices.ROUTES,
         *overview.ROUTES,
         *overview_page.ROUTES,

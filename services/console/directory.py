@@ -74,7 +74,7 @@ class Directory:
             await self._changing(tx, person, account_id)
             await store.reset(tx, account_id, now)
             await factors.drop_all(tx, account_id)
-            await access.end_sessions(tx, account_id, now)
+            await access.end_everything(tx, account_id, now)
             token = await self._link(tx, account_id, person)
             await self._record(tx, person, "account.reset", account_id, None)
             await access.tell(tx, account_id)
@@ -88,7 +88,7 @@ class Directory:
             await self._changing(tx, person, account_id)
             await store.disable(tx, account_id, now)
             await granting.an_owner_stays(tx)
-            await access.end_sessions(tx, account_id, now)
+            await access.end_everything(tx, account_id, now)
             await self._record(tx, person, "account.disable", account_id, {"disabled": True})
             await access.tell(tx, account_id)
 

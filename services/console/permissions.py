@@ -47,6 +47,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "people.write": "Make, disable and reset accounts",
         "role.grant": "Give and take roles",
         "role.write": "Make and change roles",
+        "token.write": "Make API tokens of one's own",
         "inventory.read": "See devices and what is known of them",
         "compliance.read": "See policies and verdicts",
     },
@@ -70,7 +71,12 @@ _OPERATOR = _HELP_DESK | {
     "enrollment.credential.write",
     "enrollment.device.write",
     "enrollment.renew",
+    "token.write",
 }
+FOR_PEOPLE_ONLY = frozenset(
+    {"guard.unfreeze", "people.write", "role.grant", "role.write", "token.write", "secret.reveal"}
+)
+"""Never in an access token made from an API token (security design, "People")."""
 ALL = frozenset(name for of_service in PERMISSIONS.values() for name in of_service)
 OWNER = "owner"
 BUILT_IN: Mapping[str, frozenset[str]] = {

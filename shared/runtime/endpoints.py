@@ -21,6 +21,7 @@ from shared.runtime.internal import InternalCallFailed
 from shared.runtime.logs import SERVICE
 from shared.runtime.pages import Door
 from shared.runtime.problems import Problem, device_response, problem_of, problem_response
+from shared.runtime.revocations import Revocations
 from shared.runtime.routes import Route
 from shared.runtime.tokens import Claims, TokenRefused, Verifier
 
@@ -35,12 +36,18 @@ class Endpoint:
     """Answers one route of one service."""
 
     def __init__(
-        self, service: str, route: Route, verifier: Verifier, door: Door | None = None
+        self,
+        service: str,
+        route: Route,
+        verifier: Verifier,
+        door: Door | None = None,
+        revocations: Revocations | None = None,
     ) -> None:
         if route.page and door is None:
             raise ValueError(f"{route.path}: {service} has pages, but no door")
         self._service, self._route, self._verifier = service, route, verifier
         self._door = door if route.page else None
+        self._revocations = revocations if route.permission and not route.page else None
         self._in_progress = metrics.HTTP_IN_PROGRESS.labels(service)
         self._seconds: dict[int, Histogram] = {}
 
@@ -82,6 +89,8 @@ class Endpoint:
             self._admit(request)
             if self._door is not None:
                 await self._door.admit(request, self._route)
+            if self._revocations is not None:
+                await self._refuse_revoked(request, self._revocations)
             return await self._route.handler(request)
         except Problem as problem:
             return self._refuse(request, problem, correlation)
@@ -126,13 +135,19 @@ class Endpoint:
     def _admit_person(self, request: web.Request) -> None:
         claims = self._verified(request, self._verifier.access)
         source = claims.source or request.remote
-        who = Caller(claims.actor, claims.permissions, source, claims.groups)
+        who = Caller(claims.actor, claims.permissions, source, claims.groups, claims.via)
         permission = self._route.permission or ""
         if self._route.scoped:
             who.reach(permission)
         else:
             who.require(permission)
         request[CALLER] = who
+
+    async def _refuse_revoked(self, request: web.Request, revocations: Revocations) -> None:
+        via = request[CALLER].via
+        if via is not None and await revocations.has(via):
+            metrics.TOKENS_REFUSED.labels(self._service).inc()
+            raise _refused_token("The session or API token behind this was ended.")
 
     def _admit_service(self, request: web.Request) -> None:
         callers = self._route.callers
@@ -145,9 +160,7 @@ class Endpoint:
             return verify(token if scheme.lower() == "bearer" else "")
         except TokenRefused as refused:
             metrics.TOKENS_REFUSED.labels(self._service).inc()
-            problem = Problem(401, "token_refused", str(refused))
-            problem.headers["WWW-Authenticate"] = "Bearer"
-            raise problem from None
+            raise _refused_token(str(refused)) from None
 
     def _measure(self, status: int, seconds: float) -> None:
         route, measure = self._route, self._seconds.get(status)
@@ -165,3 +178,9 @@ class Endpoint:
                     "milliseconds": round(seconds * 1000),
                 },
             )
+
+
+def _refused_token(why: str) -> Problem:
+    problem = Problem(401, "token_refused", why)
+    problem.headers["WWW-Authenticate"] = "Bearer"
+    return problem

@@ -62,6 +62,8 @@ class Caller:
     source: str | None = None
     groups: Mapping[UUID, frozenset[str]] = field(default_factory=dict)
     """On the devices of a static group only."""
+    via: str | None = None
+    """The session or API token behind the access token."""
 
     def may(self, permission: str) -> bool:
         """Whether it is held on all devices."""

@@ -153,7 +153,8 @@ def application_of(
         verifier = running.context.tokens.verifier
         for route in running.service.routes:
             if _answers_on(name, route):
-                endpoint = Endpoint(running.name, route, verifier, running.parts.door)
+                door, revocations = running.parts.door, running.revocations
+                endpoint = Endpoint(running.name, route, verifier, door, revocations)
                 application.router.add_route(route.method, route.path, endpoint.__call__)
         for key, value in running.parts.values.items():
             if key in application:

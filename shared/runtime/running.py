@@ -7,17 +7,20 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shared.bus import waking
+from shared.bus import revoked, waking
+from shared.bus.handlers import Handlers
 from shared.bus.kafka import KafkaAccess
 from shared.db.migrate import SchemaError, SchemaTooNewError, check_schema
 from shared.db.pool import Pool, is_transient, open_pool
+from shared.events.access import ViaRevoked
 from shared.runtime import metrics
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.internal import InternalClient
 from shared.runtime.logs import SERVICE
+from shared.runtime.revocations import Revocations
 from shared.runtime.service import Context, Parts, Sealing, Service, Tokens
 from shared.runtime.settings import Settings
 from shared.runtime.tokens import Signer, Verifier
@@ -36,6 +39,8 @@ class Running:
     service: Service[Any]
     context: Context[Any]
     parts: Parts
+    """With the handlers that every service has."""
+    revocations: Revocations
 
     @property
     def name(self) -> str:
@@ -84,7 +89,9 @@ async def opened(
         # It may write at its first start: the database may go away meanwhile, too.
         parts = await _patient(settings, lambda: stack.enter_async_context(service.build(context)))
         SERVICE.reset(token)
-        yield Running(service, context, parts)
+        handlers: Handlers = {**parts.handlers, ViaRevoked: revoked.keep}
+        parts = replace(parts, handlers=handlers)
+        yield Running(service, context, parts, Revocations(pool, context.clock))
 
 
 def _context(

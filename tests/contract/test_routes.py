@@ -35,6 +35,7 @@ PREFIXES = {
     "console": "console",
 }
 PUBLIC = {
+    ("POST", "/api/v1/console/token"),
     ("GET", "/assets/{digest}/{name:.+}"),
     ("GET", "/join/{token}"),
     ("POST", "/join/{token}"),

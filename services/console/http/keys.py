@@ -14,6 +14,7 @@ from services.console.sessions import Sessions
 from services.console.setup import Setup
 from services.console.signing_in import SigningIn
 from services.console.step_up import StepUp
+from services.console.tokens import Tokens
 from services.console.views.live import Hub
 from services.console.views.queries import Views
 
@@ -29,4 +30,5 @@ OWN_FACTORS = web.AppKey("console.own_factors", OwnFactors)
 DIRECTORY = web.AppKey("console.directory", Directory)
 GRANTING = web.AppKey("console.granting", Granting)
 CONSOLE_URL = web.AppKey("console.url", str)
+TOKENS = web.AppKey("console.tokens", Tokens)
 BUNDLE = web.AppKey("console.bundle", Bundle)
