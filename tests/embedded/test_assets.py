@@ -36,7 +36,7 @@ def test_what_pages_name_is_made(tmp_path: Path) -> None:
     made = {path.name for path in assets.folder(home).iterdir()}
     assert {"tabler.min.css", "tabler.min.js", "htmx.min.js", "sse.js", "icons.svg"} <= made
     assert (
-        '<symbol id="home" viewBox="0 0 24 24"><path'
+        '<symbol id="home" viewBox="0 0 24 24" fill="none" stroke="currentColor"'
         in (assets.folder(home) / "icons.svg").read_text()
     )
     (assets.folder(home).parent / "stamp").write_text("older")

@@ -32,6 +32,11 @@ def folder(home: Home) -> Path:
     return home.root / "assets" / "vendor"
 
 
+def axe(home: Home) -> Path:
+    """The accessibility checker of the tests; it is never served."""
+    return folder(home).parent / "axe.min.js"
+
+
 def is_stale(home: Home) -> bool:
     stamp = folder(home).parent / "stamp"
     return not stamp.exists() or stamp.read_text(encoding="utf-8") != _wanted()
@@ -51,6 +56,7 @@ def ensure(home: Home) -> None:
         (fresh / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(work / "node_modules" / source, fresh / name)
     (fresh / "icons.svg").write_text(_sprite(work / "node_modules" / _OUTLINE), encoding="utf-8")
+    shutil.copyfile(work / "node_modules" / "axe-core" / "axe.min.js", axe(home))
     shutil.rmtree(made, ignore_errors=True)
     fresh.rename(made)
     shutil.rmtree(work)

@@ -1,0 +1,74 @@
+"""The pages about people have no serious accessibility fault, light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import ViewportSize
+
+from services.console.app import SERVICE
+from shared.runtime.testing import Trial, trial
+from tests.conftest import REPOSITORY
+from tests.console.browsing import signed_in
+from tests.console.chromium import NEEDED, chromium, free_port
+from tools.embedded import assets
+from tools.embedded.home import Home
+from tools.embedded.testing import MakeDatabase
+
+pytestmark = NEEDED
+SIZES = [ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)]
+
+
+@pytest.fixture
+async def service(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Trial]:
+    home, port = Home.at(REPOSITORY / ".muster"), free_port()
+    assets.ensure(home)
+    environ = {
+        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
+        "MUSTER_API_PORT": str(port),
+        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
+    }
+    async with trial(SERVICE, await make_database("console"), tmp_path, environ=environ) as running:
+        yield running
+
+
+async def test_no_serious_fault_and_nothing_wider_than_the_screen(service: Trial) -> None:
+    url = service.context.settings.address
+    owner = await signed_in(service, role="owner")
+    paths = [
+        "/settings/people",
+        f"/settings/people/{owner.account_id}",
+        "/settings/roles",
+        "/me/factors",
+        "/me/tokens",
+        "/me/sessions",
+    ]
+    axe = (assets.axe(Home.at(REPOSITORY / ".muster"))).read_text()
+    faults: list[object] = []
+    async with chromium() as browser:
+        for size in SIZES:
+            for scheme in ("light", "dark"):
+                # The policy lets no foreign script in, and axe is one.
+                context = await browser.new_context(
+                    color_scheme="dark" if scheme == "dark" else "light",
+                    viewport=size,
+                    bypass_csp=True,
+                )
+                page = await context.new_page()
+                for path in ["/sign-in", *paths]:
+                    if path != "/sign-in":
+                        secret = owner.cookies["muster"]
+                        await context.add_cookies([{"name": "muster", "value": secret, "url": url}])
+                    await page.goto(url + path)
+                    if await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                        faults.append((path, size, "wider than the screen"))
+                    await page.evaluate(axe)
+                    found = await page.evaluate("axe.run()")
+                    faults += [
+                        (path, scheme, size, fault["id"], fault["nodes"][0]["html"])
+                        for fault in found["violations"]
+                        if fault["impact"] in {"serious", "critical"}
+                    ]
+    assert faults == []
