@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from services.command_queue.budgets import Budgets
 from services.command_queue.connect import Connect
 from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
@@ -29,6 +30,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
     road = context.road
     expand, sweep = Wake(), Wake()
     requests = Requests(context.cipher, settings)
+    budgets = Budgets(pool, clock, settings)
     identity = Identity(road, clock, settings)
     delivery = Delivery(road, clock, context.cipher, context.sealing.keyring, settings)
     intake = Intake(road, clock, requests, expand)
@@ -44,9 +46,10 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 api.CONTROL: Control(pool, clock),
                 api.READING: Reading(pool),
                 api.SWEEP: sweep,
+                api.BUDGETS: budgets,
             },
             handlers=handlers(requests, clock),
-            jobs=jobs(settings, pool, road, clock, expand, sweep),
+            jobs=jobs(settings, pool, road, clock, budgets, expand, sweep),
         )
     finally:
         seen.cancel()

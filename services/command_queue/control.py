@@ -19,7 +19,7 @@ from shared.bus import outbox
 from shared.db.pool import Pool, Record, transaction
 from shared.events import uuid7
 from shared.events.audit import AuditRecorded
-from shared.events.commands import CommandCancelled, CommandClass
+from shared.events.commands import CommandCancelled, CommandClass, GuardAlarmed
 from shared.runtime.clock import Clock
 from shared.runtime.http import Reach
 
@@ -73,7 +73,14 @@ class Control:
             await pending.stop_claims(tx)
             await freezes.add(tx, freeze_id, command_class, before, by.actor, by.reason or "", now)
             after = {"command_class": command_class, "before": before and before.isoformat()}
-            await outbox.emit(tx, [audited(by, "guard.freeze", str(freeze_id), after=after)])
+            alarm = GuardAlarmed(
+                alarm_id=freeze_id,
+                kind="frozen",
+                actor=by.actor,
+                reason=by.reason or "",
+                command_class=command_class,
+            )
+            await outbox.emit(tx, [audited(by, "guard.freeze", str(freeze_id), after=after), alarm])
         metrics.FROZEN.labels("begun").inc()
         return {
             "freeze_id": freeze_id,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from services.command_queue import expansion, measuring, sweeping
+from services.command_queue.budgets import Budgets
 from services.command_queue.expansion import Bite
 from services.command_queue.settings import CommandQueueSettings
 from shared.db.plans import analyze_grown
@@ -20,7 +21,13 @@ _NAP: Final = 0.1
 
 
 def jobs(
-    settings: CommandQueueSettings, pool: Pool, road: Pool, clock: Clock, expand: Wake, sweep: Wake
+    settings: CommandQueueSettings,
+    pool: Pool,
+    road: Pool,
+    clock: Clock,
+    budgets: Budgets,
+    expand: Wake,
+    sweep: Wake,
 ) -> list[Job]:
     unknown = timedelta(seconds=settings.unknown_device_seconds)
     unanswered = timedelta(seconds=settings.unanswered_seconds)
@@ -58,6 +65,7 @@ def jobs(
         Job("give up unknown devices", 10, give_up),
         Job("sweep ended commands", 5, sweep_ended, wake=sweep),
         Job("tidy history", 6 * 3600, tidy),
+        Job("count the fleet", 1800, budgets.count_fleet),
         Job("analyze what has grown", 5, keep_plans),
         # Every process tells: the gauge of one that lost the job would stand still.
         Job("measure queues", 60, measure, single=False),

@@ -13,8 +13,9 @@ from uuid import UUID
 
 import orjson
 
-from services.command_queue import catalogue, limits, long_lists, metrics, trails
+from services.command_queue import budgets, catalogue, long_lists, metrics, trails
 from services.command_queue.apple import wire
+from services.command_queue.budgets import Weight
 from services.command_queue.catalogue import Order
 from services.command_queue.errors import CommandRefused, KeyTaken
 from services.command_queue.settings import CommandQueueSettings
@@ -23,7 +24,7 @@ from services.command_queue.store.targets import Chunk, Frozen
 from shared.bus import outbox
 from shared.db.pool import Connection
 from shared.events import Event, uuid7
-from shared.events.commands import CommandClass, CommandCreated
+from shared.events.commands import CommandClass, CommandCreated, GuardAlarmed
 from shared.runtime.http import Reach
 from shared.sealed import LocalCipher
 
@@ -168,33 +169,13 @@ class Requests:
         """Store what is asked for the first time; return by its key what was."""
         if not new:
             return {}
-        holds = await limits.judge(
-            tx,
-            [
-                limits.Weight(
-                    one.command_id,
-                    one.order.command_class,
-                    one.count,
-                    management=one.order.management and not one.ask.by_enrollment,
-                )
-                for one in new
-            ],
-            self._settings,
-            now,
-        )
+        weights = {one.command_id: _weight(one) for one in new}
+        holds = await budgets.judge(tx, list(weights.values()), self._settings, now)
         rows = [self._row(one, holds.get(one.command_id), now) for one in new]
         ordinals = await commands.add(tx, rows)
         stored = [one for one in new if one.command_id in ordinals]
-        await limits.charge(
-            tx,
-            [
-                (one.command_id, one.count)
-                for one in stored
-                if one.order.command_class is CommandClass.DESTRUCTIVE
-                and one.command_id not in holds
-            ],
-            now,
-        )
+        running = [one.command_id for one in stored if one.command_id not in holds]
+        await budgets.charge(tx, [weights[command_id] for command_id in running], now)
         await targets.add(
             tx,
             [
@@ -205,7 +186,9 @@ class Requests:
         for one in stored:
             metrics.REQUESTED.labels(one.order.kind, "accepted").inc()
         created = {row.command_id: row for row in rows}
-        await outbox.emit(tx, [_event(one, created[one.command_id]) for one in stored])
+        events: list[Event] = [_event(one, created[one.command_id]) for one in stored]
+        events += [_alarm(one, holds[one.command_id]) for one in stored if one.command_id in holds]
+        await outbox.emit(tx, events)
         return {_key(one.ask): created[one.command_id].known for one in stored}
 
     def _row(self, one: _Prepared, hold: str | None, now: datetime) -> commands.New:
@@ -259,6 +242,22 @@ class Requests:
 
 def _stored(reach: Reach) -> str | None:
     return None if reach is None else "{" + ",".join(map(str, reach)) + "}"
+
+
+def _weight(one: _Prepared) -> Weight:
+    """What a command costs. Enrollment's own renewal costs nothing: in time it goes to the whole
+    fleet, and nothing on a device is lost by it.
+    """
+    management = one.order.management
+    renewal = management and one.ask.by_enrollment
+    return Weight(
+        command_id=one.command_id,
+        command_class=CommandClass.HARMLESS if renewal else one.order.command_class,
+        targets=one.count,
+        actor=one.ask.actor,
+        management=management and not renewal,
+        proposed=one.ask.cause is not None,
+    )
 
 
 def _key(ask: Ask) -> tuple[str, str]:
@@ -376,3 +375,18 @@ def _event(one: _Prepared, row: commands.New) -> Event:
     if one.ask.cause is None:
         return event.along(row.correlation_id, row.traceparent)
     return event.because(one.ask.cause)
+
+
+def _alarm(one: _Prepared, hold: str) -> Event:
+    alarm = GuardAlarmed(
+        alarm_id=uuid7(),
+        kind="held",
+        actor=one.ask.actor,
+        reason=hold,
+        command_id=one.command_id,
+        command_class=one.order.command_class,
+        target_count=one.count,
+    )
+    if one.ask.cause is None:
+        return alarm.along(one.ask.correlation_id, one.ask.traceparent)
+    return alarm.because(one.ask.cause)

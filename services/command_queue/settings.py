@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.runtime.settings import Settings
+
+_DAY = 24 * 60
+
+
+class Window(BaseModel):
+    """How many targets a budget has in any stretch of time of this length: a number that any
+    installation may lose, or a share of the fleet where that is more.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minutes: int = Field(ge=1, le=30 * _DAY)
+    least: int = Field(ge=0)
+    share: float = Field(default=0, ge=0, le=1)
+
+    @property
+    def length(self) -> timedelta:
+        return timedelta(minutes=self.minutes)
+
+    @property
+    def words(self) -> str:
+        """For people, and as a metric's label."""
+        if self.minutes % _DAY == 0:
+            return _counted(self.minutes // _DAY, "day")
+        if self.minutes % 60 == 0:
+            return _counted(self.minutes // 60, "hour")
+        return _counted(self.minutes, "minute")
+
+    def limit(self, fleet: int) -> int:
+        return max(self.least, int(self.share * fleet))
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"one {unit}" if number == 1 else f"{number} {unit}s"
 
 
 class CommandQueueSettings(Settings):
@@ -13,9 +49,20 @@ class CommandQueueSettings(Settings):
     signing_age_seconds: int = Field(default=86_400, ge=60)
     """A signature that tells an older signing time is refused: it may be a replay."""
 
-    destructive_per_hour: int = Field(default=5, ge=0)
-    """Targets of destructive commands in any hour, for everybody together; beyond: held."""
-    destructive_per_day: int = Field(default=25, ge=0)
+    destructive_of_actor: tuple[Window, ...] = (
+        Window(minutes=10, least=5),
+        Window(minutes=_DAY, least=25),
+        Window(minutes=30 * _DAY, least=50),
+    )
+    """Targets of destructive commands that one person may reach in a while; beyond: held."""
+    destructive_of_all: tuple[Window, ...] = (
+        Window(minutes=60, least=2, share=0.005),
+        Window(minutes=_DAY, least=5, share=0.02),
+        Window(minutes=7 * _DAY, least=5, share=0.04),
+    )
+    """The same for everybody together."""
+    disruptive_of_actor: tuple[Window, ...] = (Window(minutes=10, least=50),)
+    disruptive_of_all: tuple[Window, ...] = (Window(minutes=60, least=50, share=0.05),)
     management_profile_prefixes: list[str] = ["org.muster."]
     """Identifiers of Muster's own profiles: removing one ends management."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -71,6 +71,24 @@ class CommandCancelled(CommandEvent):
     @property
     def subject(self) -> str:
         return str(self.command_id)
+
+
+class GuardAlarmed(CommandEvent):
+    """Somebody must look: a command was held, or commands were frozen."""
+
+    TYPE: ClassVar[str] = "muster.guard.alarmed.v1"
+    alarm_id: UUID
+    kind: Literal["held", "frozen"]
+    actor: Short
+    reason: Text
+    command_id: UUID | None = None
+    command_class: CommandClass | None = None
+    """None: every class."""
+    target_count: int = 0
+
+    @property
+    def subject(self) -> str:
+        return str(self.command_id or self.alarm_id)
 
 
 class DeviceCommandEvent(CommandEvent):

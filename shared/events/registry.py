@@ -90,6 +90,7 @@ EVENTS: dict[str, type[Event]] = {
         device_state.AuthorityPublished,
         commands.CommandCreated,
         commands.CommandCancelled,
+        commands.GuardAlarmed,
         commands.CommandQueued,
         commands.CommandDeferred,
         commands.CommandFinished,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.command_queue.conftest import clock, fleet
+from tests.command_queue.conftest import budgets, clock, fleet
 from tests.enrollment.conftest import bare_house, house
 
-__all__ = ["bare_house", "clock", "fleet", "house"]
+__all__ = ["bare_house", "budgets", "clock", "fleet", "house"]

@@ -11,7 +11,7 @@ import pytest
 from services.command_queue.app import SERVICE
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import trial
-from tests.command_queue.fleet import Fleet
+from tests.command_queue.fleet import NO_BUDGETS, Fleet
 from tools.embedded.testing import MakeDatabase
 
 
@@ -22,13 +22,20 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
+def budgets() -> dict[str, str]:
+    """Settings of the guard's budgets; tests of the guard leave them as they are."""
+    return NO_BUDGETS
+
+
+@pytest.fixture
 async def fleet(
-    make_database: MakeDatabase, tmp_path: Path, clock: FixedClock
+    make_database: MakeDatabase, tmp_path: Path, clock: FixedClock, budgets: dict[str, str]
 ) -> AsyncIterator[Fleet]:
     dsn = await make_database("command_queue")
     environ = {
         "MUSTER_COMMAND_QUEUE_SEEN_FLUSH_SECONDS": "3600",
         "MUSTER_COMMAND_QUEUE_FAN_OUT_SHARE": "1",
+        **budgets,
     }
     async with trial(SERVICE, dsn, tmp_path, clock=clock, environ=environ) as running:
         found = Fleet(running, clock)

@@ -51,6 +51,18 @@ WHERE d.plain_after IS NOT NULL AND (
 """
 
 
+# For tests that are not about the guard and do more than a day's harm.
+NO_BUDGETS = {
+    f"MUSTER_COMMAND_QUEUE_{name}": '[{"minutes": 60, "least": 100000}]'
+    for name in (
+        "DESTRUCTIVE_OF_ALL",
+        "DESTRUCTIVE_OF_ACTOR",
+        "DISRUPTIVE_OF_ALL",
+        "DISRUPTIVE_OF_ACTOR",
+    )
+}
+
+
 @dataclass(frozen=True)
 class Told:
     """A target of which was told that work waits for it."""

@@ -320,49 +320,6 @@ async def test_a_fence_is_for_enrollment_alone(fleet: Fleet) -> None:
     assert (await phone.send(phone.body("Idle"))).status == 200
 
 
-async def test_over_the_installations_limit_a_destructive_command_is_born_held(
-    fleet: Fleet,
-) -> None:
-    phones = await fleet.enroll(6)
-    fine = await fleet.ask(*phones[:3], kind="device.erase")
-    assert (fine["state"], fine["hold_reason"]) == ("active", None)
-    held = await fleet.ask(*phones[3:], kind="device.erase")
-    assert held["state"] == "held"
-    assert "3 of 5" in held["hold_reason"]
-    for phone in phones[3:]:
-        assert await phone.idle() is None
-    assert {e.command_id for e in await fleet.queued()} == {UUID(fine["command_id"])}
-    assert (await fleet.show(held["command_id"]))["progress"] == {"held": 3}
-    # A harmless one is not held up by it.
-    assert (await fleet.ask(phones[5]))["state"] == "active"
-    assert await phones[5].idle() is not None
-
-
-async def test_a_held_command_can_be_cancelled_and_expires(fleet: Fleet) -> None:
-    phones = await fleet.enroll(6)
-    cancelled = await fleet.ask(*phones, kind="device.erase")
-    expiring = await fleet.ask(*phones, kind="device.erase", expires_in_seconds=60)
-    assert cancelled["state"] == expiring["state"] == "held"
-    await _cancel(fleet, cancelled["command_id"])
-    fleet.clock.advance(timedelta(seconds=61))
-    await fleet.job("sweep ended commands")
-    states = {(str(e.command_id), e.state) for e in await fleet.finished()}
-    assert states == {
-        (cancelled["command_id"], TargetState.CANCELLED),
-        (expiring["command_id"], TargetState.EXPIRED),
-    }
-    assert await fleet.rows("SELECT FROM pending") == []
-
-
-async def test_the_limit_slides_and_a_held_command_costs_nothing(fleet: Fleet) -> None:
-    phones = await fleet.enroll(6)
-    assert (await fleet.ask(*phones, kind="device.erase"))["state"] == "held"
-    assert (await fleet.ask(*phones[:5], kind="device.erase"))["state"] == "active"
-    assert (await fleet.ask(phones[5], kind="device.erase"))["state"] == "held"
-    fleet.clock.advance(timedelta(minutes=61))
-    assert (await fleet.ask(phones[5], kind="device.erase"))["state"] == "active"
-
-
 async def test_a_device_that_is_deleted_leaves_nothing_open(fleet: Fleet) -> None:
     phone = await fleet.enroll()
     await fleet.ask(phone)

@@ -14,6 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from services.command_queue import expansion, jobs
+from services.command_queue.budgets import Budgets
 from services.command_queue.store import targets
 from shared.events.commands import CommandFinished, TargetState
 from shared.runtime.jobs import Wake
@@ -132,7 +133,8 @@ async def test_a_command_that_another_process_took_in_ends_the_rest_of_a_large_o
     context = fleet.trial.context
     settings = context.settings.model_copy(update={"fan_out_share": 1e-6})
     # Its wakers are never called: as in a process of its own.
-    apart = jobs.jobs(settings, context.pool, context.road, fleet.clock, Wake(), Wake())
+    budgets = Budgets(context.pool, fleet.clock, settings)
+    apart = jobs.jobs(settings, context.pool, context.road, fleet.clock, budgets, Wake(), Wake())
     expand = next(job for job in apart if job.name == "expand targets")
     devices = await _many(fleet)
     await _command(fleet, devices)

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from services.command_queue.app import SERVICE
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import trial
-from tests.command_queue.fleet import Fleet
+from tests.command_queue.fleet import NO_BUDGETS, Fleet
 from tests.command_queue.model import KINDS, Model
 from tools.embedded.testing import MakeDatabase
 
@@ -146,8 +146,7 @@ async def lenient(
     """A fleet whose limit on destruction is out of the way."""
     environ = {
         "MUSTER_COMMAND_QUEUE_SEEN_FLUSH_SECONDS": "3600",
-        "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_HOUR": "100000",
-        "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_DAY": "100000",
+        **NO_BUDGETS,
     }
     dsn = await make_database("command_queue")
     async with trial(SERVICE, dsn, tmp_path, clock=clock, environ=environ) as running:

@@ -148,6 +148,7 @@ async def test_a_command_that_was_cancelled_meanwhile_is_placed_nowhere(
     assert [one for one in await fleet.queued() if str(one.command_id) == asked["command_id"]] == []
 
 
+@pytest.mark.parametrize("budgets", [{}])
 async def test_a_held_command_waits_in_the_queue_and_nobody_is_told(
     fleet: Fleet, looked_at: list[UUID]
 ) -> None:

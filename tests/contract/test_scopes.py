@@ -135,6 +135,7 @@ WALK: Final = (
         )
     ),
     Row("POST", _C, body=_command(all=True), refused=202, done=202, shows=False),
+    Row("GET", f"{_C}/budgets", refused=200, shows=False),
     _act(f"{_C}/{{command_id}}/cancel", _WHY, code="command_unknown"),
     _listed(f"{_V}/devices"),
     _listed(f"{_V}/devices", "?q=serial"),

@@ -205,9 +205,19 @@ async def test_listeners_keep_their_routes_apart(service: Trial) -> None:
     token = {"Authorization": f"Bearer {service.token()}"}
     answer = await service.send("devices", "GET", f"{_API}/things", headers=token)
     assert answer.status == 404
-    # The console asks for people there, with their own tokens (decision 38).
-    assert (await service.send("internal", "GET", f"{_API}/things", headers=token)).status == 200
-    assert (await service.send("internal", "GET", f"{_API}/things")).status == 401
+    for listener in ("devices", "api"):
+        answer = await service.send(listener, "POST", "/internal/v1/inventory/ask", headers=token)
+        assert answer.status == 404
+
+
+async def test_the_console_asks_for_people_at_the_internal_listener(service: Trial) -> None:
+    """With their own tokens, and nothing that needs none (decision 38)."""
+    path = f"{_API}/things"
+    token = {"Authorization": f"Bearer {service.token()}"}
+    assert (await service.send("internal", "GET", path, headers=token)).status == 200
+    assert (await service.send("internal", "GET", path)).status == 401
+    other = {"Authorization": f"Bearer {service.token(permissions=['some.other'])}"}
+    assert (await service.send("internal", "GET", path, headers=other)).status == 403
 
 
 async def test_internal_routes_take_listed_services_only(service: Trial) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from services.command_queue.budgets import Budgets
 from services.command_queue.control import By, Control
 from services.command_queue.errors import CommandRefused, KeyTaken, NotFound, OutOfReach
 from services.command_queue.http import views
@@ -31,6 +32,7 @@ INTAKE = web.AppKey("command_queue.intake", Intake)
 CONTROL = web.AppKey("command_queue.control", Control)
 READING = web.AppKey("command_queue.reading", Reading)
 SWEEP = web.AppKey("command_queue.sweep", Wake)
+BUDGETS = web.AppKey("command_queue.budgets", Budgets)
 
 REQUEST, READ, CANCEL = "command.request", "command.read", "command.cancel"
 _LARGEST = 32 * 1024 * 1024
@@ -133,6 +135,12 @@ async def of_device(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def budgets(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/commands/budgets: what the caller and everybody together may still harm."""
+    found = await request.config_dict[BUDGETS].of(caller(request).actor)
+    return render(views.BudgetList(items=[views.BudgetView.of(one) for one in found]))
+
+
 async def freeze(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/commands/freeze: hand out nothing of a class, from this answer on."""
     body = await parse_body(request, views.NewFreeze)
@@ -192,6 +200,15 @@ def _problem(refusal: CommandRefused) -> Problem:
 
 
 ROUTES = [
+    Route(
+        "GET",
+        "/api/v1/commands/budgets",
+        budgets,
+        permission="command.read",
+        scoped=True,
+        summary="Show the budgets of the caller and of the installation",
+        answer=views.BudgetList,
+    ),
     Route(
         "POST",
         "/api/v1/commands",

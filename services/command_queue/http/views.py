@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from services.command_queue.budgets import Budget
 from services.command_queue.requests import Accepted
 from shared.events.commands import CommandClass
 from shared.runtime.http import Page
@@ -188,3 +189,27 @@ class CommandsQuery(Page):
     kind: Text | None = None
     state: Text | None = None
     actor: Text | None = None
+
+
+class BudgetView(BaseModel):
+    """`whose` is `actor` or `installation`; targets that may still be reached are limit - spent."""
+
+    whose: Literal["actor", "installation"]
+    command_class: CommandClass
+    window_minutes: int
+    limit: int
+    spent: int
+
+    @classmethod
+    def of(cls, budget: Budget) -> Self:
+        return cls(
+            whose="installation" if budget.actor is None else "actor",
+            command_class=budget.command_class,
+            window_minutes=budget.window.minutes,
+            limit=budget.limit,
+            spent=budget.spent,
+        )
+
+
+class BudgetList(BaseModel):
+    items: list[BudgetView]

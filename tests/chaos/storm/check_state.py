@@ -13,7 +13,7 @@ from shared.events.device_state import DeviceState
 from shared.events.registry import SERVICES
 from tests.chaos.storm.ledger import Ledger
 from tests.chaos.storm.report import Report
-from tests.chaos.storm.stage import SETTINGS, Stage
+from tests.chaos.storm.stage import DESTROYED_IN_AN_HOUR, Stage
 from tests.chaos.storm.wire import Travelled, Wire
 from tests.command_queue.fleet import ASTRAY
 
@@ -54,7 +54,10 @@ AWAKE = """
 SELECT channel_id::text, device_id::text, waiting_since::text FROM channel
 WHERE open AND waiting_since IS NOT NULL
 """
-CHARGES = "SELECT command_id::text, targets, charged_at FROM charge ORDER BY charged_at"
+CHARGES = """
+SELECT command_id::text, targets, charged_at FROM charge
+WHERE command_class = 'destructive' ORDER BY charged_at
+"""
 DUE = """
 SELECT command_id::text, target_count FROM any_command
 WHERE command_class = 'destructive' AND hold_reason IS NULL
@@ -230,7 +233,7 @@ async def _charges(stage: Stage, ledger: Ledger) -> None:
         charged[row["command_id"]] += row["targets"]
     if dict(charged) != due:
         ledger.violated(f"charges {dict(charged)} are not what commands cost: {due}")
-    most = int(SETTINGS["MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_HOUR"])
+    most = DESTROYED_IN_AN_HOUR
     for row in charges:
         since = row["charged_at"].timestamp() - _WINDOW
         spent = sum(

@@ -23,6 +23,13 @@ from tests.chaos.storm.proxy import Link
 from tools.embedded.cluster import Cluster, Part
 from tools.embedded.processes import tail
 
+DESTROYED_IN_AN_HOUR = 30
+
+
+def _window(targets: int) -> str:
+    return f'[{{"minutes": 60, "least": {targets}}}]'
+
+
 SETTINGS = {
     "MUSTER_LOG_LEVEL": "WARNING",
     # Minutes, not days: what nobody answered must be pushed again while the storm lasts.
@@ -30,8 +37,11 @@ SETTINGS = {
     "MUSTER_PUSH_NOTIFIER_NOT_NOW_WAIT": "3",
     "MUSTER_PUSH_NOTIFIER_SEND_TIMEOUT": "3",
     "MUSTER_COMMAND_QUEUE_UNANSWERED_SECONDS": "3600",
-    "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_HOUR": "30",
-    "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_PER_DAY": "40",
+    # Of destruction as much as hurts; restarts as many as there are.
+    "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ALL": _window(DESTROYED_IN_AN_HOUR),
+    "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ACTOR": _window(1000),
+    "MUSTER_COMMAND_QUEUE_DISRUPTIVE_OF_ALL": _window(100_000),
+    "MUSTER_COMMAND_QUEUE_DISRUPTIVE_OF_ACTOR": _window(100_000),
 }
 SECONDS = {f"{service}-second": service for service in ("command_queue", "enrollment")}
 """Second processes without listeners: they share partitions and shards with the first."""
