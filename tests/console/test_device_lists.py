@@ -235,6 +235,20 @@ async def test_search_finds_parts_of_words_and_beginnings(view: Console) -> None
     assert (await view.get("/devices", q="a b c d e f g h i")).json["code"] == "search_too_long"
 
 
+async def test_search_is_the_same_when_very_many_are_found(
+    view: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await view.device(name=f"phone {number}", serial=f"X{number}Y")
+    for few in (5, 4, 0):
+        monkeypatch.setattr("services.console.store.view_lists.FEW", few)
+        assert len(await view.names(q="phone")) == 5
+        assert await view.names(q="phone x3") == ["phone 3"]
+        there, back = await view.walk(2, q="pho")
+        assert len(there) == 5
+        assert back == there
+
+
 async def test_a_renamed_device_is_found_by_its_new_name_only(view: Console) -> None:
     device_id = await view.device(name="before")
     await view.device(device_id, name="after")

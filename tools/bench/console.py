@@ -26,6 +26,7 @@ from services.console.http.device_models import DeviceQuery
 from services.console.http.keys import SESSIONS
 from services.console.sessions import Visit
 from services.console.store import accounts, view_lists
+from services.console.views.queries import READING, found_by
 from shared.db.pool import Connection, Pool, transaction
 from shared.events import uuid7
 from shared.runtime.testing import Trial, trial
@@ -144,9 +145,6 @@ class _Explaining:
         self.plans.append("\n".join([statement.strip(), *(row[0] for row in rows)]))
         return await self._tx.fetch(statement, *values)
 
-    async def fetchval(self, statement: str, *values: Any) -> Any:
-        return (await self.fetch(statement, *values))[0][0]
-
 
 async def _plans(pool: Pool, path: str) -> list[str]:
     """The plans of the statements behind a list."""
@@ -158,11 +156,10 @@ async def _plans(pool: Pool, path: str) -> list[str]:
         else:
             given[name] = value
     query = DeviceQuery.model_validate(given)
-    matching = view_lists.conditions(query.filters(), None, datetime.now(UTC))
-    async with transaction(pool, "SET LOCAL jit = off") as tx:
+    async with transaction(pool, READING) as tx:
         explaining: Any = _Explaining(tx)
+        matching, _ = await found_by(explaining, query.filters(), None, datetime.now(UTC))
         await view_lists.page(explaining, matching, query.order(), 51)
-        await view_lists.count(explaining, matching, 1001)
     return list(explaining.plans)
 
 

@@ -27,6 +27,8 @@ from shared.db.pool import Connection
 Row = dict[str, Any]
 GRAM: Final = 3
 """Letters in a row that search has an index of."""
+FEW: Final = 5000
+"""So many found devices are named to the statement that lists them."""
 
 KEYS: Final[Mapping[Sort, str]] = {
     Sort.NAME: "name_key",
@@ -94,7 +96,7 @@ class Conditions:
 
 
 def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) -> Conditions:
-    """What a device must be to be on the list."""
+    """What a device must be to be on the list; what it is called is `search`'s."""
     found = Conditions()
     if reach is not None:
         found.add("groups && {0}::uuid[]", list(reach))
@@ -117,7 +119,6 @@ def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) ->
         )
     _versions(found, filters)
     _when_seen(found, filters.seen, now)
-    _search(found, filters.words)
     return found
 
 
@@ -141,21 +142,29 @@ def _when_seen(found: Conditions, seen: Seen | None, now: datetime) -> None:
         found.add("last_seen_at >= {0}", now - SPANS[seen])
 
 
-def _search(found: Conditions, words: Sequence[str]) -> None:
-    """A word of three letters or more is found anywhere, a shorter one where a word begins.
+async def search(tx: Connection, found: Conditions, words: Sequence[str]) -> None:
+    """Let only devices match that all words are found of.
 
-    `<> 0`, since PostgreSQL expects little of an inequality to be filtered out: the grams have told
-    it already how rare a word is.
+    A word of three letters or more is found anywhere, a shorter one where a word begins. Few
+    devices are looked up first and named, since no statistics tell how many a text will find, or
+    where in an order they lie. Of many, some come soon in any order.
     """
     if not words:
         return
-    inner = Conditions([], found.values)
-    for word in words:
-        text = word if len(word) >= GRAM else f" {word}"
+    texts = [word if len(word) >= GRAM else f" {word}" for word in words]
+    indexed = Conditions([], [])
+    for text in texts:
         if grams := _grams(text):
-            inner.add("grams @> {0}::text[]", grams)
-        if grams != [text]:
-            inner.add("strpos(words, {0}::text) <> 0", text)
+            indexed.add("grams @> {0}::text[]", grams)
+        indexed.add("strpos(words, {0}::text) <> 0", text)
+    statement = f"SELECT device_id FROM search WHERE {indexed.where} LIMIT {FEW + 1}"
+    few = [row["device_id"] for row in await tx.fetch(statement, *indexed.values)]
+    if len(few) <= FEW:
+        found.add("device_id = ANY({0}::uuid[])", few)
+        return
+    inner = Conditions([], found.values)
+    for text in texts:
+        inner.add("strpos(words, {0}::text) <> 0", text)
     found.parts.append(f"device_id IN (SELECT device_id FROM search WHERE {inner.where})")
 
 
@@ -221,13 +230,18 @@ async def _part(
     return [dict(row) for row in await tx.fetch(statement, *wanted.values)]
 
 
-async def count(tx: Connection, matching: Conditions, most: int) -> int:
-    """How many devices match, but never above `most`."""
+async def few(tx: Connection, matching: Conditions, most: int) -> list[UUID]:
+    """Devices that match, in no order, at most so many."""
     limit = len(matching.values) + 1
-    statement = (
-        f"SELECT count(*) FROM (SELECT FROM device WHERE {matching.where} LIMIT ${limit}) AS found"
-    )
-    return int(await tx.fetchval(statement, *matching.values, most))
+    statement = f"SELECT device_id FROM device WHERE {matching.where} LIMIT ${limit}"
+    return [row["device_id"] for row in await tx.fetch(statement, *matching.values, most)]
+
+
+def named(device_ids: Sequence[UUID]) -> Conditions:
+    """Just these devices."""
+    found = Conditions()
+    found.add("device_id = ANY({0}::uuid[])", list(device_ids))
+    return found
 
 
 async def one(tx: Connection, device_id: UUID, reach: Sequence[UUID] | None) -> Row | None:

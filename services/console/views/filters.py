@@ -82,10 +82,6 @@ class Filters:
     expiring: bool = False
     """Its identity certificate ends within 30 days, or has."""
 
-    @property
-    def empty(self) -> bool:
-        return self == Filters()
-
 
 def words_of(text: str) -> list[str]:
     """The words of a text, as search compares them: neither case nor way of writing matters."""
