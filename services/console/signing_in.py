@@ -55,12 +55,11 @@ class SigningIn:
         the same work.
         """
         email = email.strip()[:_LONGEST_EMAIL]
-        await self._throttle.check(email, visit.source)
+        await self._throttle.charge(email, visit.source)
         claimed = await accounts.claimed(self._pool, email)
         kept = claimed.password_hash if claimed else None
         right = await self._passwords.is_right(password[: passwords.LONGEST], kept)
         if not right or claimed is None or kept is None:
-            await self._throttle.failed(email, visit.source)
             metrics.SIGN_INS.labels("refused").inc()
             raise Problem(401, "sign_in_refused", "The e-mail or the password is wrong.")
         await self._throttle.succeeded(email, visit.source)
@@ -79,12 +78,11 @@ class SigningIn:
     async def code(self, session: Known, code: str, source: str | None) -> str:
         """Prove the session by a code; its new secret."""
         what = f"factor:{session.account_id}"
-        await self._throttle.check(what, source)
+        await self._throttle.charge(what, source)
         async with transaction(self._pool) as tx:
             right = await self.codes.spend(tx, session.account_id, code)
             secret = await self._proven(tx, session, "code", source) if right else None
         if secret is None:
-            await self._throttle.failed(what, source)
             metrics.SIGN_INS.labels("refused").inc()
             raise Problem(403, "code_wrong", "The code is wrong, or was used. Wait for the next.")
         await self._throttle.succeeded(what, source)

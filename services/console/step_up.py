@@ -66,12 +66,11 @@ class StepUp:
     async def by_code(self, person: Person, digest: str, code: str) -> str:
         """Prove it by a code; the session's new secret."""
         what, source = f"factor:{person.account_id}", person.caller.source
-        await self._throttle.check(what, source)
+        await self._throttle.charge(what, source)
         async with transaction(self._pool) as tx:
             right = await self._signing_in.codes.spend(tx, person.account_id, code)
             secret = await self._proven(tx, person, digest, "code") if right else None
         if secret is None:
-            await self._throttle.failed(what, source)
             raise Problem(403, "code_wrong", "The code is wrong, or was used. Wait for the next.")
         await self._throttle.succeeded(what, source)
         return secret

@@ -26,26 +26,27 @@ class Throttle:
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
 
-    async def check(self, what: str, source: str | None) -> None:
-        """Raise Problem (429) while a wait lasts; a guess meanwhile is not looked at."""
-        now = self._clock.now()
-        until = await store.until(self._pool, [_pair(what, source), _address(source)])
-        if until is not None and until > now:
-            seconds = max(1, math.ceil((until - now).total_seconds()))
-            metrics.SIGN_INS.labels("slowed_down").inc()
-            detail = f"Too many attempts failed. Try again in {seconds} s; nothing is locked."
-            raise Problem(429, "slow_down", detail).retry_after(seconds)
+    async def charge(self, what: str, source: str | None) -> None:
+        """Count an attempt before it is looked at; raise Problem (429) while a wait lasts.
 
-    async def failed(self, what: str, source: str | None) -> None:
+        Of many at once no more are looked at than one after the other.
+        """
         now = self._clock.now()
         for key, free in ((_pair(what, source), _FREE_PAIR), (_address(source), _FREE_ADDRESS)):
-            await store.failed(self._pool, [key], now, quiet=QUIET, free=free, longest=LONGEST)
+            limits = {"quiet": QUIET, "longest": LONGEST}
+            if not await store.charge(self._pool, key, now, free=free, **limits):
+                until = await store.until(self._pool, key) or now
+                seconds = max(1, math.ceil((until - now).total_seconds()))
+                metrics.SIGN_INS.labels("slowed_down").inc()
+                detail = f"Too many attempts failed. Try again in {seconds} s; nothing is locked."
+                raise Problem(429, "slow_down", detail).retry_after(seconds)
 
     async def succeeded(self, what: str, source: str | None) -> None:
-        """Forget this pair's failures, not the address's: it may own one account and guess at
-        many.
+        """Forget this pair's failures. The address gets back this one attempt only: it may own one
+        account and guess at many.
         """
-        await store.forget(self._pool, [_pair(what, source)])
+        await store.forget(self._pool, _pair(what, source))
+        await store.refund(self._pool, _address(source))
 
     async def sweep(self) -> None:
         await store.sweep(self._pool, self._clock.now() - QUIET)

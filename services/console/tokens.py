@@ -93,8 +93,7 @@ class Tokens:
         ours = token.startswith(PREFIX) and len(token) <= _MAX_LENGTH
         shown = await store.find(self._pool, hashed(token), now) if ours else None
         if shown is None:
-            await self._throttle.check(PREFIX, source)
-            await self._throttle.failed(PREFIX, source)
+            await self._throttle.charge(PREFIX, source)
             detail = "The API token is wrong, revoked or over, or its owner is disabled."
             raise Problem(401, "api_token_refused", detail)
         await store.used(self._pool, shown.token_id, now, source)

@@ -380,13 +380,27 @@ async def test_who_guesses_elsewhere_keeps_nobody_out(service: Trial) -> None:
     await _claimed(service)
     signing_in = service.parts.values[SIGNING_IN]
     throttle = signing_in._throttle
-    for _ in range(40):
-        await throttle.failed(EMAIL, "198.51.100.9")
+    for _ in range(6):
+        await throttle.charge(EMAIL, "198.51.100.9")
     with pytest.raises(Problem, match="429"):
-        await throttle.check(EMAIL, "198.51.100.9")
+        await throttle.charge(EMAIL, "198.51.100.9")
+    for number in range(25):
+        await throttle.charge(f"{number}@example.org", "198.51.100.9")
     with pytest.raises(Problem, match="429"):
-        await throttle.check("another@example.org", "198.51.100.9")
+        await throttle.charge("another@example.org", "198.51.100.9")
     _, answer = await _password(service)
+    assert answer.status == 303
+
+
+async def test_guesses_at_once_are_no_more_than_one_after_the_other(service: Trial) -> None:
+    _, app = await _with_app(service)
+    browser, _ = await _password(service)
+    await browser.get("/second-factor")
+    guesses = [browser.post("/second-factor/code", {"code": f"{n:06}"}) for n in range(30)]
+    statuses = sorted(answer.status for answer in await asyncio.gather(*guesses))
+    assert statuses == [403] * 6 + [429] * 24
+    later(service, LONGEST)
+    answer = await browser.post("/second-factor/code", {"code": _code(service, app)})
     assert answer.status == 303
 
 
