@@ -80,6 +80,7 @@ class Conditions:
 
     parts: list[str] = field(default_factory=lambda: ["sequence > 0"])
     values: list[Any] = field(default_factory=list)
+    source: str = "device"
 
     def add(self, part: str, *values: Any) -> None:
         """`part` names its values {0}, {1}, …"""
@@ -88,7 +89,7 @@ class Conditions:
         self.values += values
 
     def copy(self) -> Conditions:
-        return Conditions(list(self.parts), list(self.values))
+        return Conditions(list(self.parts), list(self.values), self.source)
 
     @property
     def where(self) -> str:
@@ -224,7 +225,7 @@ async def _part(
     by = "device_id" if blank else f"{key} {direction}, device_id"
     wanted.values.append(limit)
     statement = (
-        f"SELECT {COLUMNS}, {key} AS sort_key FROM device WHERE {wanted.where}"
+        f"SELECT {COLUMNS}, {key} AS sort_key FROM {wanted.source} WHERE {wanted.where}"
         f" ORDER BY {by} {direction} LIMIT ${len(wanted.values)}"
     )
     return [dict(row) for row in await tx.fetch(statement, *wanted.values)]
@@ -238,10 +239,9 @@ async def few(tx: Connection, matching: Conditions, most: int) -> list[UUID]:
 
 
 def named(device_ids: Sequence[UUID]) -> Conditions:
-    """Just these devices."""
-    found = Conditions()
-    found.add("device_id = ANY({0}::uuid[])", list(device_ids))
-    return found
+    """Just these devices. OFFSET keeps PostgreSQL from walking an order to find them."""
+    source = "(SELECT * FROM device WHERE device_id = ANY($1::uuid[]) OFFSET 0) AS device"
+    return Conditions(values=[list(device_ids)], source=source)
 
 
 async def one(tx: Connection, device_id: UUID, reach: Sequence[UUID] | None) -> Row | None:
