@@ -19,7 +19,16 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
     },
     "command_queue": {
         "command.read": "See commands and their outcomes",
-        "command.request": "Send commands to devices",
+        "command.request": "Send commands to devices, of the kinds below",
+        "command.inventory.refresh": "Have devices asked what they are",
+        "command.device.lock": "Lock devices",
+        "command.device.restart": "Restart devices",
+        "command.device.shutdown": "Shut devices down",
+        "command.device.clear_passcode": "Clear passcodes",
+        "command.device.erase": "Erase devices",
+        "command.configuration.install": "Install profiles",
+        "command.configuration.remove": "Remove profiles",
+        "command.raw": "Send commands of one's own making",
         "command.cancel": "Cancel commands",
         "guard.freeze": "Freeze all commands",
         "guard.unfreeze": "Lift a freeze",
@@ -64,9 +73,20 @@ _READ = frozenset(
         "compliance.read",
     }
 )
-_HELP_DESK = _READ | {"command.request", "push.wake", "inventory.refresh"}
+_HELP_DESK = _READ | {
+    "command.request",
+    "command.inventory.refresh",
+    "command.device.lock",
+    "command.device.restart",
+    "command.device.clear_passcode",
+    "push.wake",
+    "inventory.refresh",
+}
 _OPERATOR = _HELP_DESK | {
     "command.cancel",
+    "command.device.shutdown",
+    "command.configuration.install",
+    "command.configuration.remove",
     "guard.freeze",
     "enrollment.credential.write",
     "enrollment.device.write",
