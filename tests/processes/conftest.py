@@ -13,7 +13,7 @@ from services.command_queue.app import SERVICE
 from shared.runtime.clock import FixedClock
 from shared.runtime.settings import ListenerName
 from shared.runtime.testing import Trial, trial
-from tests.command_queue.fleet import Fleet
+from tests.command_queue.fleet import NO_BUDGETS, Fleet
 from tests.processes.family import Family, family
 from tools.embedded.home import Home
 from tools.embedded.testing import MakeDatabase
@@ -61,6 +61,7 @@ async def fleet(queue_database: str, tmp_path: Path, muster_home: Home) -> Async
         "MUSTER_LOG_LEVEL": "WARNING",
         "MUSTER_LINGER_SECONDS": "1",
         "MUSTER_COMMAND_QUEUE_SEEN_FLUSH_SECONDS": "0.5",
+        **NO_BUDGETS,
     }
     clock = RunningClock(datetime.now(UTC))
     async with trial(
