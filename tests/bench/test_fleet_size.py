@@ -32,7 +32,7 @@ _STATISTICS_SECONDS = 11.0
 """After that an idle backend has told what it read."""
 _QUEUES = "VACUUM {}.outbox"
 """What was deleted from a queue is no part of the question."""
-_VERSIONS = "VACUUM (INDEX_CLEANUP ON) muster_console.device"
+_VERSIONS = "VACUUM (INDEX_CLEANUP ON) muster_console.device, muster_console.search"
 """Nor are dead versions, which nobody clears away here: with them the index of each order of the
 console's list has a level more, half as much again of what a change costs.
 """
