@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from services.console import access, granting, passwords, recording
+from services.console import access, granting, passwords
 from services.console.granting import check_holds
 from services.console.passwords import Passwords
 from services.console.people import Person, actor_of
@@ -18,6 +18,7 @@ from services.console.store import people as store
 from services.console.store.people import Account, Grant, Linked
 from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import uuid7
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
@@ -122,7 +123,7 @@ class Directory:
                 raise _refused()
             await accounts.set_password(tx, found.account_id, kept, now)
             who = Caller(actor_of(found.account_id), frozenset(), visit.source)
-            await recording.record(tx, who, "link", "account.join", who.actor)
+            await auditing.record(tx, who, "link", "account.join", who.actor)
             return await self._sessions.begin(tx, found.account_id, "link", visit, proven=False)
 
     async def _changing(self, tx: Connection, person: Person, account_id: UUID) -> None:
@@ -147,7 +148,7 @@ class Directory:
         after: dict[str, Any] | None,
     ) -> None:
         target = actor_of(account_id)
-        await recording.record(tx, person.caller, WRITE, action, target, after=after)
+        await auditing.record(tx, person.caller, WRITE, action, target, after=after)
 
 
 def _unknown() -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from services.console import access, recording
+from services.console import access
 from services.console.people import Person
 from services.console.permissions import ALL, OWNER, held_by
 from services.console.store import accounts
@@ -13,6 +13,7 @@ from services.console.store import people as store
 from services.console.store.people import Account, Grant, Role
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import uuid7
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.problems import Problem
 
@@ -57,7 +58,7 @@ class Granting:
             await an_owner_stays(tx)
             before = _told(grant.role_id, grant.group_id)
             target = f"account:{account_id}"
-            await recording.record(tx, person.caller, GRANT, "role.take", target, before=before)
+            await auditing.record(tx, person.caller, GRANT, "role.take", target, before=before)
             await access.end_sessions(tx, account_id, self._clock.now())
             await access.tell(tx, account_id)
 
@@ -73,7 +74,7 @@ class Granting:
                 raise Problem(409, "role_taken", "There is a role of this name.")
             after = {"name": name, "permissions": sorted(wanted)}
             target = f"role:{role_id}"
-            await recording.record(tx, person.caller, ROLE, "role.create", target, after=after)
+            await auditing.record(tx, person.caller, ROLE, "role.create", target, after=after)
         return role_id
 
 
@@ -95,7 +96,7 @@ async def give(
     if not await store.add_grant(tx, *values):
         raise Problem(409, "grant_there", "The account holds this role there already.")
     after, target = _told(role_id, group_id), f"account:{account_id}"
-    await recording.record(tx, person.caller, GRANT, "role.grant", target, after=after)
+    await auditing.record(tx, person.caller, GRANT, "role.grant", target, after=after)
 
 
 async def an_owner_stays(tx: Connection) -> None:

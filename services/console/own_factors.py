@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from services.console import access, recording
+from services.console import access
 from services.console.people import Person
 from services.console.signing_in import SigningIn
 from services.console.step_up import OWN
 from services.console.store import accounts
 from services.console.store import factors as store
 from shared.db.pool import Connection, Pool, transaction
+from shared.runtime import auditing
 from shared.runtime.problems import Problem
 
 
@@ -76,7 +77,7 @@ class OwnFactors:
     @staticmethod
     async def _record(tx: Connection, person: Person, action: str, what: dict[str, Any]) -> None:
         after, before = (what, None) if action == "factor.register" else (None, what)
-        await recording.record(
+        await auditing.record(
             tx, person.caller, OWN, action, person.actor, before=before, after=after
         )
         await access.tell(tx, person.account_id)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from services.console import recording
 from services.console.store import sessions as store
 from services.console.store.sessions import Begun, Known, Session
 from shared.bus import outbox
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.access import ViaRevoked
 from shared.events.base import uuid7
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
@@ -98,7 +98,7 @@ class Sessions:
         async with transaction(self._pool) as tx:
             if await store.end(tx, account_id, session_id):
                 target = f"session:{session_id}"
-                await recording.record(tx, caller, "session.own", "session.end", target)
+                await auditing.record(tx, caller, "session.own", "session.end", target)
                 ended = ViaRevoked(via=target, revoked_at=self._clock.now())
                 await outbox.emit(tx, [ended])
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import timedelta
 
-from services.console import access, metrics, passwords, recording
+from services.console import access, metrics, passwords
 from services.console.passwords import Passwords
 from services.console.people import actor_of
 from services.console.permissions import OWNER
@@ -15,6 +15,7 @@ from services.console.store import accounts
 from services.console.store import setup as store
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import uuid7
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
@@ -59,7 +60,7 @@ class Setup:
             await accounts.set_password(tx, account_id, hashed, now)
             await accounts.grant(tx, uuid7(), account_id, OWNER, None, now, "set-up")
             after = {"name": name, "email": email, "role": OWNER}
-            await recording.record(tx, who, "setup", "console.setup", who.actor, after=after)
+            await auditing.record(tx, who, "setup", "console.setup", who.actor, after=after)
             await access.tell(tx, account_id)
             secret = await self._sessions.begin(tx, account_id, "set-up", visit, proven=False)
         metrics.SETUPS.labels("done").inc()

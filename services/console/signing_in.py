@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from services.console import access, metrics, passwords, recording
+from services.console import access, metrics, passwords
 from services.console.codes import Codes
 from services.console.passkeys import Passkey, Passkeys
 from services.console.passwords import Passwords
@@ -16,6 +16,7 @@ from services.console.sessions import Known, Sessions, Visit
 from services.console.store import accounts
 from services.console.throttling import Throttle
 from shared.db.pool import Connection, Pool, transaction
+from shared.runtime import auditing
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
 
@@ -124,7 +125,7 @@ class SigningIn:
         self, tx: Connection, session: Known, kind: str, source: str | None
     ) -> None:
         who = Caller(actor_of(session.account_id), frozenset(), source)
-        await recording.record(
+        await auditing.record(
             tx, who, SIGN_IN, "factor.register", who.actor, after={"kind": kind, "first": True}
         )
         await access.tell(tx, session.account_id)
@@ -133,6 +134,6 @@ class SigningIn:
         secret = await self._sessions.prove(tx, session, f"{session.method}+{by}")
         who = Caller(actor_of(session.account_id), frozenset(), source)
         target = f"session:{session.session_id}"
-        await recording.record(tx, who, SIGN_IN, "session.begin", target, after={"by": by})
+        await auditing.record(tx, who, SIGN_IN, "session.begin", target, after={"by": by})
         metrics.SIGN_INS.labels("done").inc()
         return secret

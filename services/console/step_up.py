@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from services.console import recording
 from services.console.people import Person
 from services.console.sessions import Sessions
 from services.console.signing_in import SigningIn
 from services.console.store import step_ups as store
 from services.console.throttling import Throttle
 from shared.db.pool import Connection, Pool, transaction
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.problems import Problem
 
@@ -88,7 +88,7 @@ class StepUp:
 
     async def _proven(self, tx: Connection, person: Person, digest: str, by: str) -> str:
         await store.prove(tx, person.session_id, _bytes(digest), self._clock.now())
-        await recording.record(
+        await auditing.record(
             tx, person.caller, OWN, "session.step_up", person.via, after={"by": by}
         )
         return await self._sessions.renew(tx, person.session_id)

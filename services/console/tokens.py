@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
-from services.console import access, recording
+from services.console import access
 from services.console.people import Person, actor_of, rights_of
 from services.console.permissions import FOR_PEOPLE_ONLY, PERMISSIONS
 from services.console.sessions import hashed
@@ -20,6 +20,7 @@ from services.console.store.tokens import Shown, Token
 from services.console.throttling import Throttle
 from shared.db.pool import Pool, transaction
 from shared.events.base import uuid7
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.problems import Problem
 from shared.runtime.tokens import Signer
@@ -72,7 +73,7 @@ class Tokens:
             group = str(group_id) if group_id else None
             after = {"name": name, "permissions": token.permissions, "group": group, "days": days}
             target = f"token:{token.token_id}"
-            await recording.record(tx, person.caller, WRITE, "token.create", target, after=after)
+            await auditing.record(tx, person.caller, WRITE, "token.create", target, after=after)
         return secret
 
     async def revoke(self, person: Person, token_id: UUID) -> None:
@@ -82,7 +83,7 @@ class Tokens:
             name = await store.revoke(tx, person.account_id, token_id, now)
             if name is None:
                 raise Problem(404, "token_unknown", "You have no such token.")
-            await recording.record(
+            await auditing.record(
                 tx, person.caller, WRITE, "token.revoke", via, before={"name": name}
             )
             await access.revoke(tx, [via], now)

@@ -12,13 +12,13 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from services.enrollment import auditing
 from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import credentials as store
 from services.enrollment.store.credentials import Credential
 from shared.db.pool import Pool, transaction
 from shared.events.base import uuid7
 from shared.events.devices import Ownership, Platform
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem

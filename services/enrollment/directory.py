@@ -9,7 +9,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from services.enrollment import auditing
 from services.enrollment.leaving import Departures
 from services.enrollment.store import certificates, devices, enrollments, fences, states
 from services.enrollment.store.certificates import Listed
@@ -20,6 +19,7 @@ from shared.bus import outbox
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.devices import DeviceChanged, Ownership
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller, Reach
 from shared.runtime.internal import InternalCallFailed

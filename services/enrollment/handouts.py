@@ -12,7 +12,7 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from services.enrollment import auditing, directory, metrics
+from services.enrollment import directory, metrics
 from services.enrollment.apple import profile
 from services.enrollment.apple.profile import ALL_RIGHTS, PERSONAL_RIGHTS, ProfileError
 from services.enrollment.authorities import Authorities
@@ -33,6 +33,7 @@ from shared.apple import cms
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import uuid7
 from shared.events.devices import Ownership
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem

@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.enrollment import auditing, import_rows, import_verdicts, import_writing, metrics
+from services.enrollment import import_rows, import_verdicts, import_writing, metrics
 from services.enrollment.authorities import Authorities
 from services.enrollment.errors import Refused
 from services.enrollment.import_rows import Candidate
@@ -29,6 +29,7 @@ from services.enrollment.store import imports as store
 from services.enrollment.store import pins, push_certificates
 from shared.apple.certificates import UNREADABLE
 from shared.db.pool import Connection, Pool, transaction
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.enrollment import auditing, directory, fencing, leaving
+from services.enrollment import directory, fencing, leaving
 from services.enrollment.facts import facts_of
 from services.enrollment.leaving import Leaving
 from services.enrollment.store import devices, enrollments, pins, states
@@ -17,6 +17,7 @@ from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import Event
 from shared.events.device_state import DeviceState, EnrollmentState
 from shared.events.devices import DeviceEnrolled, DeviceReleased
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.internal import InternalClient

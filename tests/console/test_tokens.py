@@ -15,7 +15,6 @@ from services.console.app import SERVICE
 from services.console.http.keys import TOKENS
 from services.console.people import Person, actor_of
 from services.console.permissions import ALL, FOR_PEOPLE_ONLY
-from services.console.step_up import StepUp
 from shared.bus import outbox
 from shared.events.access import ViaRevoked
 from shared.events.audit import AuditRecorded
@@ -35,16 +34,6 @@ async def service(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[
     dsn = await make_database("console")
     async with trial(SERVICE, dsn, tmp_path, clock=FixedClock(NOW)) as running:
         yield running
-
-
-@pytest.fixture
-def proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every request counts as stepped up: test_step_up.py shows what that takes."""
-
-    async def always(_self: StepUp, _person: object, _digest: str) -> bool:
-        return True
-
-    monkeypatch.setattr(StepUp, "is_proven", always)
 
 
 async def _minted(browser: Browser, *permissions: str, **more: str) -> str:
