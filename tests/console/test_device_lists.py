@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from services.console.views.filters import Sort
+from services.console.store import view_lists as lists
+from services.console.views.filters import Filters, Sort
 from shared.events import uuid7
 from shared.events.compliance import VerdictState
 from shared.events.devices import CertificateIssued, Ownership, Platform
@@ -337,3 +338,15 @@ async def test_a_device_that_leaves_the_group_is_out_of_sight(view: Console) -> 
     await view.join(device_id, group_id, sequence=10**9)
     answer = await view.scoped("GET", "/devices", group_id, ["inventory.read"])
     assert answer.json["items"] == []
+
+
+@pytest.mark.parametrize("column", ["groups", "tags"])
+async def test_whoever_asks_by_group_or_tag_uses_its_index(view: Console, column: str) -> None:
+    """These indexes leave out devices without any: a condition says that it wants none of them."""
+    filters = Filters(group=(uuid7(),)) if column == "groups" else Filters(tag=("field",))
+    matching = lists.conditions(filters, None, START)
+    async with view.service.context.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
+        statement = f"EXPLAIN SELECT device_id FROM device WHERE {matching.where}"
+        plan = await connection.fetch(statement, *matching.values)
+    assert f"device_{column}" in "\n".join(row[0] for row in plan)

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from services.console.store.view_verdicts import LADDER, WORST
 from services.console.views.filters import words_of
 from shared.db.pool import Connection
 
-REPLACE = """
+# One update for all of it: each costs an entry in every index of the table.
+REPLACE = f"""
 UPDATE device SET
+    compliance = {WORST},
     sequence = news.sequence, platform = news.platform, ownership = news.ownership,
     name = news.name, serial = news.serial, udid = news.udid, user_name = news.user_name,
     model = news.model, product = news.product, enrolled_os = news.enrolled_os,
@@ -96,7 +99,8 @@ WHERE certificate.device_id = gone.device_id AND certificate.sha256 = gone.sha25
 EXPIRE = """
 UPDATE device SET certificate_until = (
     SELECT max(not_after) FROM certificate WHERE certificate.device_id = device.device_id)
-WHERE device_id = ANY($1::uuid[])
+WHERE device_id = ANY($1::uuid[]) AND certificate_until IS DISTINCT FROM (
+    SELECT max(not_after) FROM certificate WHERE certificate.device_id = device.device_id)
 """
 REPLACE_PUSH_CERTIFICATES = """
 INSERT INTO push_certificate (topic, sequence, not_after, current)
@@ -170,8 +174,8 @@ class PushCertificate:
 
 
 async def replace(tx: Connection, news: Sequence[DeviceNews]) -> None:
-    """Take over news that is newer than what is known."""
-    await tx.execute(REPLACE, list(news))
+    """Take over news that is newer than what is known, and the worst of the device's verdicts."""
+    await tx.execute(REPLACE, list(news), list(LADDER))
 
 
 async def newer(tx: Connection, sequences: Mapping[UUID, int]) -> list[UUID]:

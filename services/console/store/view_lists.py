@@ -100,14 +100,14 @@ def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) ->
     """What a device must be to be on the list; what it is called is `search`'s."""
     found = Conditions()
     if reach is not None:
-        found.add("groups && {0}::uuid[]", list(reach))
+        found.add("groups <> '{{}}' AND groups && {0}::uuid[]", list(reach))
     for name in ("platform", "status", "compliance", "ownership"):
         if wanted := getattr(filters, name):
             found.add(f"{name} = ANY({{0}}::text[])", list(wanted))
     if filters.tag:
-        found.add("tags && {0}::text[]", list(filters.tag))
+        found.add("tags <> '{{}}' AND tags && {0}::text[]", list(filters.tag))
     if filters.group:
-        found.add("groups && {0}::uuid[]", list(filters.group))
+        found.add("groups <> '{{}}' AND groups && {0}::uuid[]", list(filters.group))
     if filters.supervised is not None:
         found.add("supervised = {0}", filters.supervised)
     if filters.expiring:

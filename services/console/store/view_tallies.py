@@ -43,7 +43,7 @@ WITH shown AS (
            CASE WHEN status = 'enrolled' THEN ownership END AS ownership,
            CASE WHEN status = 'enrolled' THEN compliance END AS compliance,
            CASE WHEN status = 'enrolled' THEN platform || ' ' || os_version END AS os
-    FROM device WHERE groups && $1::uuid[] AND sequence > 0
+    FROM device WHERE groups <> '{{}}' AND groups && $1::uuid[] AND sequence > 0
 )
 SELECT CASE {" ".join(f"WHEN grouping({name}) = 0 THEN '{name}'" for name in DIMENSIONS)} END
            AS dimension,

@@ -48,13 +48,13 @@ ON CONFLICT (device_id, policy_id) DO UPDATE SET
 RETURNING device_id, policy_id, state
 """
 # $2: the ladder. A state is no condition here: the index by state would be read for it.
-ROLL_UP = """
-WITH worst AS (
-    SELECT device_id, CASE WHEN status = 'enrolled' THEN coalesce(
+WORST: Final = """CASE WHEN news.status = 'enrolled' THEN coalesce(
         ($2::text[])[(SELECT min(array_position($2::text[], verdict.state)) FROM verdict
-                      WHERE verdict.device_id = device.device_id)],
-        'not_evaluated') END AS state
-    FROM device WHERE device_id = ANY($1::uuid[])
+                      WHERE verdict.device_id = news.device_id)],
+        'not_evaluated') END"""
+ROLL_UP = f"""
+WITH worst AS (
+    SELECT device_id, {WORST} AS state FROM device AS news WHERE device_id = ANY($1::uuid[])
 )
 UPDATE device SET compliance = worst.state FROM worst
 WHERE device.device_id = worst.device_id AND device.compliance IS DISTINCT FROM worst.state

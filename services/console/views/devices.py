@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from services.console.store import view_devices as store
 from services.console.store import view_tallies as tallies
-from services.console.store import view_verdicts as verdicts
 from services.console.views import live
 from services.console.views.counting import counted
 from shared.db.pool import Connection
@@ -35,7 +34,6 @@ async def replace(tx: Connection, events: Sequence[DeviceState]) -> None:
     async with counted(tx, ids):
         if alive:
             await store.replace(tx, [_news(event) for event in alive])
-            await verdicts.roll_up(tx, [event.device_id for event in alive])
             await store.index(tx, [event.device_id for event in alive])
         if gone:
             lost = await store.forget(tx, await store.newer(tx, gone))
