@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from services.inventory import telling
 from services.inventory.store import groups, memberships
 from services.inventory.store.groups import Group
-from shared.bus import outbox
 from shared.db.pool import Connection, Pool, transaction
 from shared.events import uuid7
-from shared.events.audit import AuditRecorded
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.jobs import Wake
@@ -104,7 +103,9 @@ class Groups:
             )
             await telling.tell_groups(tx, [group_id])
             after = wanted.model_dump(exclude={"reason"})
-            await record(tx, who, WRITE, "group.create", group_id, None, after, wanted.reason)
+            await auditing.record(
+                tx, who, WRITE, "group.create", str(group_id), after=after, reason=wanted.reason
+            )
         return group_id
 
     async def change(self, group_id: UUID, wanted: Change, who: Caller) -> Group:
@@ -129,7 +130,10 @@ class Groups:
             await telling.tell_groups(tx, [group_id])
             changed = {name for name in after if after[name] != before[name]}
             old, new = ({name: of[name] for name in changed} for of in (before, after))
-            await record(tx, who, WRITE, "group.change", group_id, old, new, wanted.reason)
+            target = str(group_id)
+            await auditing.record(
+                tx, who, WRITE, "group.change", target, before=old, after=new, reason=wanted.reason
+            )
             return known(await groups.one(tx, group_id, None))
 
     async def delete(self, group_id: UUID, who: Caller, reason: str | None) -> None:
@@ -143,7 +147,9 @@ class Groups:
                 "protected": stored.protected,
                 "members": stored.members,
             }
-            await record(tx, who, WRITE, "group.delete", group_id, before, None, reason)
+            await auditing.record(
+                tx, who, WRITE, "group.delete", str(group_id), before=before, reason=reason
+            )
         self._deleted.set()
 
 
@@ -161,28 +167,3 @@ def unknown() -> Problem:
 async def _name_is_free(tx: Connection, name: str, group_id: UUID) -> None:
     if await groups.name_taken(tx, name, group_id):
         raise Problem(409, "name_taken", "Another group has this name: choose a different one.")
-
-
-async def record(
-    tx: Connection,
-    who: Caller,
-    permission: str,
-    action: str,
-    group_id: UUID,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any] | None,
-    reason: str | None,
-) -> None:
-    """Write a change of a group down, in the transaction that makes it."""
-    entry = AuditRecorded(
-        audit_id=uuid7(),
-        actor=who.actor,
-        permission=permission,
-        action=action,
-        target=str(group_id),
-        before=None if before is None else dict(before),
-        after=None if after is None else dict(after),
-        reason=reason,
-        source=who.source,
-    )
-    await outbox.emit(tx, [entry])

@@ -12,10 +12,11 @@ from typing import Final
 from uuid import UUID
 
 from services.inventory import telling
-from services.inventory.groups import MEMBERS, Group, known, record
+from services.inventory.groups import MEMBERS, Group, known
 from services.inventory.store import groups, memberships
 from shared.db.locks import IN_ORDER, lock_known_devices
 from shared.db.pool import Connection, Pool, transaction
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller, Reach
 from shared.runtime.problems import Problem
@@ -83,7 +84,10 @@ class Membership:
         before = {"name": group.name, "members": group.members}
         after = {"name": group.name, "members": group.members + change, what: len(moved)}
         action = f"group.members.{what}"
-        await record(tx, who, MEMBERS, action, group.group_id, before, after, reason)
+        target = str(group.group_id)
+        await auditing.record(
+            tx, who, MEMBERS, action, target, before=before, after=after, reason=reason
+        )
         await telling.tell_devices(tx, moved)
 
 

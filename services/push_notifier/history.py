@@ -8,11 +8,9 @@ from uuid import UUID
 
 from services.push_notifier.store import attempts, certificates, channels
 from services.push_notifier.store.certificates import PushCertificate
-from shared.bus import outbox
 from shared.db.locks import lock_devices
 from shared.db.pool import Pool, transaction
-from shared.events.audit import AuditRecorded
-from shared.events.base import uuid7
+from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller, Reach
 from shared.runtime.jobs import Wake
@@ -56,15 +54,7 @@ class History:
             woken = await channels.wake_device(tx, device_id)
             if not woken:
                 raise Problem(409, "no_channel", "This device has no open channel to push to.")
-            audit = AuditRecorded(
-                audit_id=uuid7(),
-                actor=who.actor,
-                permission=WAKE,
-                action="push.wake",
-                target=str(device_id),
-                source=who.source,
-            )
-            await outbox.emit(tx, [audit])
+            await auditing.record(tx, who, WAKE, "push.wake", str(device_id))
         self._sender.set()
         return woken
 

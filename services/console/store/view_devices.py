@@ -97,10 +97,13 @@ WHERE certificate.device_id = gone.device_id AND certificate.sha256 = gone.sha25
 """
 # The last to end is the one that counts: a renewal makes the older ones irrelevant.
 EXPIRE = """
-UPDATE device SET certificate_until = (
-    SELECT max(not_after) FROM certificate WHERE certificate.device_id = device.device_id)
-WHERE device_id = ANY($1::uuid[]) AND certificate_until IS DISTINCT FROM (
-    SELECT max(not_after) FROM certificate WHERE certificate.device_id = device.device_id)
+WITH last AS (
+    SELECT wanted.device_id, (SELECT max(not_after) FROM certificate
+                              WHERE certificate.device_id = wanted.device_id) AS until
+    FROM unnest($1::uuid[]) AS wanted (device_id)
+)
+UPDATE device SET certificate_until = last.until FROM last
+WHERE device.device_id = last.device_id AND device.certificate_until IS DISTINCT FROM last.until
 """
 REPLACE_PUSH_CERTIFICATES = """
 INSERT INTO push_certificate (topic, sequence, not_after, current)

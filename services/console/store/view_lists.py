@@ -46,6 +46,8 @@ KEYS: Final[Mapping[Sort, str]] = {
 }
 _ALWAYS: Final = frozenset({Sort.PLATFORM, Sort.OWNERSHIP, Sort.STATUS})
 """Every device has these."""
+_IN_GROUPS: Final = "groups <> '{{}}' AND groups && {0}::uuid[]"
+"""The index leaves out devices without groups, so the condition must."""
 
 COLUMNS: Final = """
     device_id, coalesce(name, reported_name) AS name, serial, udid, user_name AS "user",
@@ -100,14 +102,14 @@ def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) ->
     """What a device must be to be on the list; what it is called is `search`'s."""
     found = Conditions()
     if reach is not None:
-        found.add("groups <> '{{}}' AND groups && {0}::uuid[]", list(reach))
+        found.add(_IN_GROUPS, list(reach))
     for name in ("platform", "status", "compliance", "ownership"):
         if wanted := getattr(filters, name):
             found.add(f"{name} = ANY({{0}}::text[])", list(wanted))
     if filters.tag:
         found.add("tags <> '{{}}' AND tags && {0}::text[]", list(filters.tag))
     if filters.group:
-        found.add("groups <> '{{}}' AND groups && {0}::uuid[]", list(filters.group))
+        found.add(_IN_GROUPS, list(filters.group))
     if filters.supervised is not None:
         found.add("supervised = {0}", filters.supervised)
     if filters.expiring:
