@@ -31,6 +31,11 @@ BODIES_REFUSED = Counter(
 TOKENS_REFUSED = Counter(
     "muster_tokens_refused_total", "Requests whose token did not count", ["service"]
 )
+OUTBOUND_REQUESTS = Counter(
+    "muster_outbound_requests_total",
+    "Requests to addresses that people, devices or identity providers supplied, by outcome",
+    ["outcome"],
+)
 LOOP_LAG_SECONDS = Histogram(
     "muster_event_loop_lag_seconds",
     "How late the event loop wakes a sleeper: above 0.1 it is blocked",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -70,6 +70,16 @@ class Settings(BaseModel):
     """Open connections on one listener; beyond it a new one is closed at once."""
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of request bodies in memory, all of a listener together; beyond: 503."""
+
+    outbound_networks: list[IPv4Network | IPv6Network] = []
+    """Networks that are not public, and may be called at addresses that people supply: where the
+    company's own identity provider or webhook receiver is. All others that are not public are
+    refused."""
+    outbound_loopback: bool = False
+    """This machine may be called as well, without TLS too: for tests and for trying things out."""
+    outbound_ca_file: Path | None = None
+    """Authorities (PEM) that servers at those addresses are trusted by, in the place of the
+    system's."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     otlp_endpoint: str | None = None
