@@ -8,12 +8,12 @@ from uuid import UUID
 
 from services.console.people import via_session
 from services.console.permissions import held_by
+from services.console.store import identities, sessions, tokens
 from services.console.store import people as store
-from services.console.store import sessions, tokens
 from services.console.store.people import Grant
 from shared.bus import outbox
 from shared.db.pool import Connection
-from shared.events.access import AccountState, ApproverKey, HeldRole, ViaRevoked
+from shared.events.access import AccountState, ApproverKey, HeldRole, LinkedIdentity, ViaRevoked
 
 
 async def tell(tx: Connection, account_id: UUID) -> None:
@@ -46,6 +46,10 @@ async def tell(tx: Connection, account_id: UUID) -> None:
                 since=key.registered_at,
             )
             for key in keys
+        ],
+        identities=[
+            LinkedIdentity(provider_id=each.provider_id, since=each.linked_at)
+            for each in await identities.of(tx, account_id)
         ],
     )
     await outbox.emit(tx, [state])

@@ -19,18 +19,28 @@ from services.console.http import (
     device_page,
     device_pages,
     devices,
+    identity,
     keys,
     overview,
     overview_page,
     own,
     own_factors,
+    own_identities,
     people,
     people_api,
+    providers,
+    providers_api,
     step_up,
     tokens,
 )
 from services.console.http import signing_in as sign_in_pages
 from services.console.http.door import ConsoleDoor
+from services.console.identity.discovery import Discovery
+from services.console.identity.entering import Entering
+from services.console.identity.exchange import Exchange
+from services.console.identity.flows import Flows
+from services.console.identity.linking import Linking
+from services.console.identity.providers import Providers
 from services.console.jobs import jobs_of
 from services.console.own_factors import OwnFactors
 from services.console.passkeys import Passkeys
@@ -41,9 +51,11 @@ from services.console.setup import Setup
 from services.console.signing_in import SigningIn
 from services.console.step_up import StepUp
 from services.console.throttling import Throttle
+from services.console.tickets import Tickets
 from services.console.tokens import Tokens
 from services.console.views.live import Announcer, Hub
 from services.console.views.queries import Views
+from shared.runtime import outbound
 from shared.runtime.service import Context, Parts, Service
 
 
@@ -55,7 +67,11 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
     passkeys = Passkeys(pool, clock, settings.address)
     signing_in = SigningIn(pool, sessions, passwords, throttle, codes, passkeys)
     hub = Hub(settings.database_url)
-    async with Announcer(pool).running(), hub.running():
+    directory = Directory(pool, clock, passwords, sessions)
+    async with Announcer(pool).running(), hub.running(), outbound.opened(settings) as client:
+        discovery = Discovery(client)
+        known = Providers(pool, clock, context.cipher, discovery, settings.address)
+        flows = Flows(pool, clock, known, discovery, Exchange(client, discovery))
         yield Parts(
             values={
                 keys.SETUP: Setup(pool, clock, passwords, sessions),
@@ -64,7 +80,11 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.SIGNING_IN: signing_in,
                 keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
                 keys.OWN_FACTORS: OwnFactors(pool, signing_in),
-                keys.DIRECTORY: Directory(pool, clock, passwords, sessions),
+                keys.DIRECTORY: directory,
+                keys.PROVIDERS: known,
+                keys.ENTERING: Entering(pool, clock, flows, directory, sessions, throttle),
+                keys.LINKING: Linking(pool, clock, known),
+                keys.TICKETS: Tickets(pool, clock),
                 keys.GRANTING: Granting(pool, clock),
                 keys.TOKENS: Tokens(pool, clock, context.tokens.signer, throttle),
                 keys.CONSOLE_URL: settings.address,
@@ -74,8 +94,8 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.HUB: hub,
             },
             handlers=HANDLERS,
-            jobs=jobs_of(sessions, throttle, settings, pool, clock),
-            door=ConsoleDoor(sessions, settings.address),
+            jobs=jobs_of(sessions, throttle, flows, settings, pool, clock),
+            door=ConsoleDoor(sessions, known, settings.address),
         )
 
 
@@ -89,6 +109,10 @@ SERVICE = Service(
         *assets.ROUTES,
         *own.ROUTES,
         *own_factors.ROUTES,
+        *own_identities.ROUTES,
+        *identity.ROUTES,
+        *providers.ROUTES,
+        *providers_api.ROUTES,
         *people.ROUTES,
         *people_api.ROUTES,
         *sign_in_pages.ROUTES,

@@ -13,7 +13,7 @@ from services.console.passwords import Passwords
 from services.console.people import Person, actor_of
 from services.console.permissions import OWNER
 from services.console.sessions import Sessions, Visit, hashed
-from services.console.store import accounts, factors, view_lists
+from services.console.store import accounts, factors, identities, view_lists
 from services.console.store import people as store
 from services.console.store.people import Account, Grant, Linked
 from shared.db.pool import Connection, Pool, connected, transaction
@@ -66,15 +66,16 @@ class Directory:
         return account_id, token
 
     async def reset(self, person: Person, account_id: UUID) -> str:
-        """Forget password and factors, end all sessions; the token of a link to set new ones.
+        """Forget password, factors, identities, end all sessions; the token of a link for new ones.
 
         Whoever resets could sign in as them: so they must hold all that the account holds.
         """
         now = self._clock.now()
         async with transaction(self._pool) as tx:
-            await self._changing(tx, person, account_id)
+            await changing(tx, person, account_id)
             await store.reset(tx, account_id, now)
             await factors.drop_all(tx, account_id)
+            await identities.unlink_all(tx, account_id)
             await access.end_everything(tx, account_id, now)
             token = await self._link(tx, account_id, person)
             await self._record(tx, person, "account.reset", account_id, None)
@@ -86,7 +87,7 @@ class Directory:
         now = self._clock.now()
         async with transaction(self._pool) as tx:
             await store.hold_owners(tx, OWNER)
-            await self._changing(tx, person, account_id)
+            await changing(tx, person, account_id)
             await store.disable(tx, account_id, now)
             await granting.an_owner_stays(tx)
             await access.end_everything(tx, account_id, now)
@@ -95,7 +96,7 @@ class Directory:
 
     async def enable(self, person: Person, account_id: UUID) -> None:
         async with transaction(self._pool) as tx:
-            await self._changing(tx, person, account_id)
+            await changing(tx, person, account_id)
             await store.enable(tx, account_id)
             await self._record(tx, person, "account.enable", account_id, {"disabled": False})
             await access.tell(tx, account_id)
@@ -126,14 +127,6 @@ class Directory:
             await auditing.record(tx, who, "link", "account.join", who.actor)
             return await self._sessions.begin(tx, found.account_id, "link", visit, proven=False)
 
-    async def _changing(self, tx: Connection, person: Person, account_id: UUID) -> None:
-        await accounts.lock(tx, account_id)
-        if await store.one(tx, account_id) is None:
-            raise _unknown()
-        check_holds(person, {WRITE}, None)
-        for grant in await store.grants(tx, [account_id]):
-            check_holds(person, access.permissions_of(grant), grant.group_id)
-
     async def _link(self, tx: Connection, account_id: UUID, person: Person) -> str:
         token, now = secrets.token_urlsafe(32), self._clock.now()
         await store.link(tx, hashed(token), account_id, now, person.actor, now + LIFETIME)
@@ -149,6 +142,16 @@ class Directory:
     ) -> None:
         target = actor_of(account_id)
         await auditing.record(tx, person.caller, WRITE, action, target, after=after)
+
+
+async def changing(tx: Connection, person: Person, account_id: UUID) -> None:
+    """Hold the account; refuse who does not hold all that it holds."""
+    await accounts.lock(tx, account_id)
+    if await store.one(tx, account_id) is None:
+        raise _unknown()
+    check_holds(person, {WRITE}, None)
+    for grant in await store.grants(tx, [account_id]):
+        check_holds(person, access.permissions_of(grant), grant.group_id)
 
 
 def _unknown() -> Problem:

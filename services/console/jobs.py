@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.console.identity.flows import Flows
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
 from services.console.throttling import Throttle
@@ -17,10 +18,16 @@ _SWEEP_SECONDS = 600.0
 
 
 def jobs_of(
-    sessions: Sessions, throttle: Throttle, settings: ConsoleSettings, pool: Pool, clock: Clock
+    sessions: Sessions,
+    throttle: Throttle,
+    flows: Flows,
+    settings: ConsoleSettings,
+    pool: Pool,
+    clock: Clock,
 ) -> Sequence[Job]:
     return [
         Job("sweep_sessions", _SWEEP_SECONDS, sessions.sweep),
+        Job("sweep_identity_flows", _SWEEP_SECONDS, flows.sweep),
         Job("clear_verdicts", 10.0, Clearing(pool).run),
         Job("forget_activity", 600.0, Retention(pool, settings, clock).run),
         Job("sweep_throttles", _SWEEP_SECONDS, throttle.sweep),

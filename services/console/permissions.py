@@ -56,6 +56,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "people.write": "Make, disable and reset accounts",
         "role.grant": "Give and take roles",
         "role.write": "Make and change roles",
+        "identity.write": "Change which identity providers say who people are",
         "token.write": "Make API tokens of one's own",
         "inventory.read": "See devices and what is known of them",
         "compliance.read": "See policies and verdicts",
@@ -94,7 +95,15 @@ _OPERATOR = _HELP_DESK | {
     "token.write",
 }
 FOR_PEOPLE_ONLY = frozenset(
-    {"guard.unfreeze", "people.write", "role.grant", "role.write", "token.write", "secret.reveal"}
+    {
+        "guard.unfreeze",
+        "identity.write",
+        "people.write",
+        "role.grant",
+        "role.write",
+        "token.write",
+        "secret.reveal",
+    }
 )
 """Never in an access token made from an API token (security design, "People")."""
 ALL = frozenset(name for of_service in PERMISSIONS.values() for name in of_service)

@@ -31,6 +31,13 @@ class ApproverKey(Part):
     since: AwareDatetime
 
 
+class LinkedIdentity(Part):
+    """A way in by an identity provider; who they are there stays in the console."""
+
+    provider_id: UUID
+    since: AwareDatetime
+
+
 class AccountState(Event):
     """An account as it is now; replaces what was known of it."""
 
@@ -44,6 +51,7 @@ class AccountState(Event):
     """When its credentials were last set anew by a link that somebody else made."""
     roles: list[HeldRole]
     keys: list[ApproverKey]
+    identities: list[LinkedIdentity] = []
 
     @property
     def subject(self) -> str:

@@ -18,6 +18,7 @@ from shared.events import (
     devices,
     groups,
     inventory,
+    people,
     pushes,
 )
 from shared.events.base import Event
@@ -67,6 +68,7 @@ TOPICS: dict[str, Topic] = {
         Topic("muster.groups.v1", "inventory", None),
         Topic("muster.compliance.v1", "compliance", 14 * _DAY),
         Topic("muster.access.v1", "console", None),
+        Topic("muster.people.v1", "console", 14 * _DAY),
         *_each("muster.audit.{service}.v1", SERVICES, 30),
         *_each("muster.dead-letter.{service}.v1", SERVICES, 30),
     ]
@@ -112,6 +114,7 @@ EVENTS: dict[str, type[Event]] = {
         compliance.PolicyChanged,
         access.AccountState,
         access.ViaRevoked,
+        people.ProviderChanged,
         audit.AuditRecorded,
         dead_letters.DeadLettered,
     )

@@ -30,8 +30,8 @@ INSERT INTO role (role_id, name, permissions) VALUES ($1, $1, $2)
 class Browser:
     """Keeps cookies and the last page's token; follows nothing by itself."""
 
-    def __init__(self, service: Trial, *, origin: str = ORIGIN) -> None:
-        self.service, self.origin = service, origin
+    def __init__(self, service: Trial, *, origin: str = "") -> None:
+        self.service, self.origin = service, origin or service.context.settings.address
         self.cookies: dict[str, str] = {}
         self.token = ""
         self.account_id: UUID | None = None

@@ -34,6 +34,14 @@ async def service(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[
         yield running
 
 
+async def _provider(service: Trial) -> object:
+    return await service.context.pool.fetchval(
+        "INSERT INTO identity_provider (provider_id, name, issuer, client_id, client_secret, "
+        "made_at, changed_at, enabled) VALUES (gen_random_uuid(), 'Company', "
+        "'https://idp.example', 'muster', 'x', now(), now(), true) RETURNING provider_id"
+    )
+
+
 async def test_no_serious_fault_and_nothing_wider_than_the_screen(service: Trial) -> None:
     url = service.context.settings.address
     owner = await signed_in(service, role="owner")
@@ -41,6 +49,10 @@ async def test_no_serious_fault_and_nothing_wider_than_the_screen(service: Trial
         "/settings/people",
         f"/settings/people/{owner.account_id}",
         "/settings/roles",
+        "/settings/identity",
+        f"/settings/identity/{await _provider(service)}",
+        f"/settings/people/{owner.account_id}/identities",
+        "/me/identities",
         "/me/factors",
         "/me/tokens",
         "/me/sessions",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from services.console.identity.providers import Way
 from services.console.people import Person
 from services.console.sessions import Known, Visit
 
@@ -24,6 +26,8 @@ class Browser:
     """To be kept by the browser: the secret of somebody without a session."""
     new_session: str | None = None
     """To be kept by the browser: the session's new secret; empty: none any more."""
+    ways: Sequence[Way] = ()
+    """Providers that a stranger may sign in by."""
 
 
 BROWSER = web.RequestKey("console.browser", Browser)

@@ -12,6 +12,7 @@ from services.console import forgery, paths
 from services.console.http import step_up
 from services.console.http.browsers import BROWSER, FIELDS, PERSON, Browser, Cookies
 from services.console.http.pages import page
+from services.console.identity.providers import Providers
 from services.console.people import Person, person_of
 from services.console.sessions import Sessions, new_secret
 from shared.runtime.http import CALLER, read_body
@@ -41,8 +42,9 @@ _HEADERS = {
 class ConsoleDoor:
     """See `shared.runtime.pages.Door`."""
 
-    def __init__(self, sessions: Sessions, url: str) -> None:
-        self._sessions, self._origin = sessions, forgery.origin_of(url)
+    def __init__(self, sessions: Sessions, providers: Providers, url: str) -> None:
+        self._sessions, self._providers = sessions, providers
+        self._origin = forgery.origin_of(url)
         self._secure = urlsplit(url).scheme == "https"
         self._cookies = Cookies(secure=self._secure)
 
@@ -53,6 +55,8 @@ class ConsoleDoor:
         person = _person(browser, request.remote)
         if person is not None:
             request[PERSON], request[CALLER] = person, person.caller
+        else:
+            browser.ways = await self._providers.in_use()
         if request.method not in _READING:
             forgery.check_origin(request.headers.get("Origin"), self._origin)
             forgery.check_token(await _csrf_token(request), browser.secret)

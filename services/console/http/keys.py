@@ -9,11 +9,15 @@ from services.console.auditing import Audit
 from services.console.bundle import Bundle
 from services.console.directory import Directory
 from services.console.granting import Granting
+from services.console.identity.entering import Entering
+from services.console.identity.linking import Linking
+from services.console.identity.providers import Providers
 from services.console.own_factors import OwnFactors
 from services.console.sessions import Sessions
 from services.console.setup import Setup
 from services.console.signing_in import SigningIn
 from services.console.step_up import StepUp
+from services.console.tickets import Tickets
 from services.console.tokens import Tokens
 from services.console.views.live import Hub
 from services.console.views.queries import Views
@@ -29,6 +33,10 @@ STEP_UP = web.AppKey("console.step_up", StepUp)
 OWN_FACTORS = web.AppKey("console.own_factors", OwnFactors)
 DIRECTORY = web.AppKey("console.directory", Directory)
 GRANTING = web.AppKey("console.granting", Granting)
+PROVIDERS = web.AppKey("console.providers", Providers)
+ENTERING = web.AppKey("console.entering", Entering)
+LINKING = web.AppKey("console.linking", Linking)
+TICKETS = web.AppKey("console.tickets", Tickets)
 CONSOLE_URL = web.AppKey("console.url", str)
 TOKENS = web.AppKey("console.tokens", Tokens)
 BUNDLE = web.AppKey("console.bundle", Bundle)

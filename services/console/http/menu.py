@@ -20,4 +20,5 @@ MENU = (
     Entry("Devices", "/devices", "devices", "inventory.read"),
     Entry("People", "/settings/people", "users", "people.read"),
     Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
+    Entry("Identity providers", "/settings/identity", "key", "people.read"),
 )

@@ -65,6 +65,7 @@ def text_of(request: web.Request, template: str, **values: Any) -> str:
             csrf=forgery.token_for(browser.new_session or browser.secret),
             menu=MENU,
             path=request.path,
+            ways=browser.ways,
             person=None if browser.new_session == "" else request.get(PERSON),
             **values,
         )

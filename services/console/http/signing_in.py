@@ -76,7 +76,7 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
         values = {"next": following, "email": form.email, "why": problem.detail}
         return _again(page(request, "sign_in.html", status=problem.status, **values), problem)
     sign_in_browser(request, secret)
-    return go_to(_second_factor(following))
+    return go_to(second_factor(following))
 
 
 async def show_second_factor(request: web.Request) -> web.StreamResponse:
@@ -176,7 +176,7 @@ async def set_up(request: web.Request) -> web.StreamResponse:
         values = {"name": name, "email": email, "why": _why(problem)}
         return page(request, "set_up.html", status=problem.status, **values)
     sign_in_browser(request, secret)
-    return go_to(_second_factor(paths.HOME))
+    return go_to(second_factor(paths.HOME))
 
 
 async def _second_factor_page(
@@ -206,7 +206,7 @@ def _waiting(request: web.Request) -> Known:
     return session
 
 
-def _second_factor(following: str) -> str:
+def second_factor(following: str) -> str:
     query = urlencode({"next": following}) if following != paths.HOME else ""
     return "/second-factor" + (f"?{query}" if query else "")
 

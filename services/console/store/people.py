@@ -14,6 +14,7 @@ _ACCOUNT = """
 SELECT a.account_id, a.name, a.email, a.created_at, a.disabled_at, a.reset_at,
        a.password_hash IS NOT NULL AS has_password,
        (SELECT max(s.seen_at) FROM session s WHERE s.account_id = a.account_id) AS seen_at,
+       EXISTS (SELECT FROM identity i WHERE i.account_id = a.account_id) AS has_identity,
        (SELECT count(*) FROM passkey p WHERE p.account_id = a.account_id) AS keys,
        EXISTS (SELECT FROM totp t WHERE t.account_id = a.account_id AND t.secret IS NOT NULL)
            AS has_code
@@ -80,6 +81,7 @@ class Account:
     disabled_at: datetime | None
     reset_at: datetime | None
     has_password: bool
+    has_identity: bool
     seen_at: datetime | None
     keys: int
     has_code: bool

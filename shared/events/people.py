@@ -1,0 +1,36 @@
+"""`muster.people.v1`: news of who may say who people are. By the console."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from pydantic import AwareDatetime
+
+from shared.events.base import Event, Short
+
+
+class ProviderChanged(Event):
+    """An identity provider was made or changed, by a person; its secret is not in here."""
+
+    TYPE: ClassVar[str] = "muster.identity_provider.changed.v1"
+    TOPIC: ClassVar[str] = "muster.people.v1"
+    provider_id: UUID
+    name: Short
+    issuer: Short
+    client_id: Short | None
+    enabled: bool
+    newcomers: bool
+    """Whom nobody linked gets an account that holds nothing."""
+    change: Short
+    """As the audit names it."""
+    by: Short
+    changed_at: AwareDatetime
+
+    @property
+    def subject(self) -> str:
+        return f"identity_provider:{self.provider_id}"
+
+    @property
+    def device(self) -> None:
+        return None
