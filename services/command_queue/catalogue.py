@@ -149,6 +149,15 @@ def kinds() -> list[str]:
     return sorted(_KINDS)
 
 
+def plain_kinds() -> list[str]:
+    """The kinds that need no parameters."""
+    return [
+        kind
+        for kind, entry in sorted(_KINDS.items())
+        if not any(field.is_required() for field in entry.params.model_fields.values())
+    ]
+
+
 def _refresh(params: InventoryRefresh) -> dict[str, Any]:
     managed = {"ManagedOnly": True} if params.managed_only else {}
     match params.section:

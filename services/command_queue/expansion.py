@@ -202,6 +202,11 @@ def _end(
     return None if failure is None else (TargetState.FAILED, failure)
 
 
+def obstacle(request_type: str, place: Place) -> str | None:
+    """Why a command that is asked for now would fail before it is sent, as far as is known."""
+    return _failure(request_type, place, eligibility.why_not, overdue=True)
+
+
 def _failure(request_type: str, place: Place, judge: _Judge, *, overdue: bool) -> str | None:
     """Why a target can never be queued, or was waited for long enough."""
     if not place.known:

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from services.command_queue import scoping
+from services.command_queue import catalogue, expansion, scoping
 from services.command_queue.errors import NotFound
-from services.command_queue.store import commands, presence
+from services.command_queue.store import commands, devices, presence
 from shared.db.pool import Pool, Record, transaction
 from shared.runtime.http import Reach
 
@@ -33,6 +33,8 @@ _AFTER: Final[Mapping[str, Mapping[str, str]]] = {
         "unexpanded": "expired",
     },
 }
+# Asked for after everything that there is.
+_LAST_ORDINAL: Final = 2**63 - 1
 Row = dict[str, Any]
 
 
@@ -105,6 +107,31 @@ class Reading:
             queue=[_target(row, row["command_state"]) for row in queue],
             history=[dict(row) for row in history],
         )
+
+    async def possible(self, device_id: UUID, reach: Reach) -> list[Row]:
+        """Whether a device could take each kind that needs no parameters, and why it could not.
+
+        Raises NotFound when the device is outside.
+        """
+        async with transaction(self._pool) as tx:
+            await scoping.must_see(tx, device_id, reach)
+            found = await devices.places(tx, [(device_id, None, _LAST_ORDINAL)])
+        kinds = [catalogue.make(kind, {}) for kind in catalogue.plain_kinds()]
+        return [
+            {
+                "kind": one.kind,
+                "command_class": one.command_class,
+                "obstacle": _obstacle(one.request_type, found),
+            }
+            for one in kinds
+        ]
+
+
+def _obstacle(request_type: str, found: list[devices.Place]) -> str | None:
+    if not found:
+        return "device unknown"
+    why = expansion.obstacle(request_type, found[0])
+    return why and why.removeprefix("not eligible: ")
 
 
 def _target(row: Record, command_state: str) -> Row:

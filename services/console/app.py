@@ -16,6 +16,8 @@ from services.console.granting import Granting
 from services.console.http import (
     api,
     assets,
+    device_actions,
+    device_asked,
     device_page,
     device_pages,
     devices,
@@ -123,5 +125,7 @@ SERVICE = Service(
         *overview_page.ROUTES,
         *device_pages.ROUTES,
         *device_page.ROUTES,
+        *device_asked.ROUTES,
+        *device_actions.ROUTES,
     ),
 )

@@ -60,6 +60,10 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "token.write": "Make API tokens of one's own",
         "inventory.read": "See devices and what is known of them",
         "compliance.read": "See policies and verdicts",
+        "command.read": "See commands and their outcomes",
+        "command.request": "Send commands to devices, of the kinds below",
+        "inventory.refresh": "Ask devices to report again",
+        "push.wake": "Wake a device",
     },
 }
 """Service, permission, what it lets somebody do."""

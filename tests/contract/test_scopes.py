@@ -117,6 +117,7 @@ WALK: Final = (
     _act(f"{_E}/devices/{{id}}/revoke", _WHY),
     _listed(_C),
     Row("GET", f"{_C}/devices/{{device_id}}"),
+    Row("GET", f"{_C}/devices/{{device_id}}/possible", shows=False),
     Row("GET", f"{_C}/{{command_id}}", code="command_unknown"),
     Row("GET", f"{_C}/{{command_id}}/targets", code="command_unknown"),
     *(

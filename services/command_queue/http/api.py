@@ -135,6 +135,17 @@ async def of_device(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def possible(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/commands/devices/{device_id}/possible: what the device could be asked for."""
+    try:
+        found = await request.config_dict[READING].possible(
+            _id(request, "device"), _reach(request, READ)
+        )
+    except NotFound as refusal:
+        raise _problem(refusal) from None
+    return render(views.PossibleList(items=[views.PossibleView(**row) for row in found]))
+
+
 async def budgets(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/commands/budgets: what the caller and everybody together may still harm."""
     found = await request.config_dict[BUDGETS].of(caller(request).actor)
@@ -267,6 +278,15 @@ ROUTES = [
         query=Page,
         answer=views.DeviceCommands,
         summary="Show a device's queue and history",
+    ),
+    Route(
+        "GET",
+        "/api/v1/commands/devices/{device_id}/possible",
+        possible,
+        permission=READ,
+        scoped=True,
+        answer=views.PossibleList,
+        summary="Say which commands a device could take, and why not the others",
     ),
     Route(
         "GET",

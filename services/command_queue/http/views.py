@@ -141,6 +141,19 @@ class DeviceCommands(BaseModel):
     next: str | None
 
 
+class PossibleView(BaseModel):
+    kind: str
+    command_class: CommandClass
+    obstacle: str | None
+    """Why the device could not take it now, as far as is known; None: nothing speaks against it."""
+
+
+class PossibleList(BaseModel):
+    """The kinds of commands that need no parameters."""
+
+    items: list[PossibleView]
+
+
 class Cancel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

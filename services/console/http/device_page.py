@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from aiohttp import web
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
+from services.console.http.device_asked import became_of
+from services.console.http.device_offers import offers
 from services.console.http.devices import JUDGED, READ, before
 from services.console.http.keys import VIEWS
 from services.console.http.pages import ask, page, person, text_of
@@ -58,12 +60,17 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 class DevicePageQuery(Page):
-    """The URL of a device: the open tab, and the instant that the inventory is of."""
+    """The URL of a device: the open tab, and the instant that the inventory is of.
+
+    `asked`: the command that the reader has just asked for; `done`: what else they did.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tab: Tab = Tab.OVERVIEW
     at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
+    asked: UUID | None = None
+    done: Literal["refresh", "wake"] | None = None
 
 
 class LiveQuery(BaseModel):
@@ -81,6 +88,9 @@ async def show_device(request: web.Request) -> web.StreamResponse:
     device = await request.config_dict[VIEWS].device(device_id, person(request).reach(READ))
     values = await _tab(request, query, device)
     part = request.headers.get("HX-Target") == "tab"
+    if not part:
+        values["offers"] = await offers(request, device)
+        values["asked"] = await became_of(request, device_id, query.asked)
     response = page(
         request,
         "device/tab.html" if part else "device/index.html",
@@ -168,10 +178,10 @@ _TABS: Final[Mapping[Tab, Callable[[web.Request, DevicePageQuery, Values], Await
 async def live_device(request: web.Request) -> web.StreamResponse:
     """GET /devices/{device_id}/live: the header as it changes, and a word that the tab may have."""
     device_id, reach = path_id(request, "device_id"), person(request).reach(READ)
-    parse_query(request, LiveQuery)
+    # What a command led to between the page and its stream would otherwise be missed.
+    begun = parse_query(request, LiveQuery).tab is Tab.COMMANDS
     views = request.config_dict[VIEWS]
     await views.device(device_id, reach)
-    begun = False
 
     async def tell(_changed: frozenset[UUID]) -> bytes:
         nonlocal begun

@@ -48,6 +48,8 @@ SEEN: Final = {
     "never": "never",
 }
 TARGET: Final[Words] = {
+    "unexpanded": ("Asked for, being queued", "blue"),
+    "waiting": ("Waiting until the device is known", "blue"),
     "held": ("Held for approval", "purple"),
     "queued": ("Queued, waiting for the device", "blue"),
     "sent": ("Sent, waiting for the answer", "azure"),

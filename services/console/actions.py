@@ -1,0 +1,112 @@
+"""What a page offers to do to a device, in the words of people. What each command can do to whom
+is command_queue's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from services.console.people import Person
+
+REQUEST: Final = "command.request"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A field of an action's form; its name is the parameter's."""
+
+    name: str
+    label: str
+    most: int
+    hint: str = ""
+    least: int = 0
+    inputmode: str | None = None
+
+
+@dataclass(frozen=True)
+class Action:
+    """A dangerous thing to do: it has a page of its own that asks for serial and reason."""
+
+    name: str
+    kind: str
+    title: str
+    """As a button says it."""
+    effect: str
+    """What becomes of the device: the sentence that a person must have read."""
+    icon: str
+    inputs: tuple[Input, ...] = ()
+    destructive: bool = False
+    """Nothing brings back what it takes. Else it only disturbs somebody's work."""
+    not_yet: Mapping[str, str] = field(default_factory=dict)
+    """By platform, why the console does not offer it there."""
+
+    @property
+    def permission(self) -> str:
+        return f"command.{self.kind}"
+
+    @property
+    def needs(self) -> tuple[str, str]:
+        return REQUEST, self.permission
+
+
+ACTIONS: Final = (
+    Action(
+        "lock",
+        "device.lock",
+        "Lock",
+        "The screen locks at once. Whoever knows the passcode can unlock it; without a passcode"
+        " anybody can.",
+        "lock",
+        inputs=(
+            Input("message", "Message on the locked screen", 1000),
+            Input("phone_number", "Phone number to call", 40, least=3, inputmode="tel"),
+        ),
+        not_yet={"macos": "a Mac is locked with a PIN, which Muster cannot make and keep yet"},
+    ),
+    Action(
+        "restart",
+        "device.restart",
+        "Restart",
+        "The device restarts at once. What is not saved may be lost.",
+        "refresh",
+    ),
+    Action(
+        "shutdown",
+        "device.shutdown",
+        "Shut down",
+        "The device shuts down at once, and is not reached again until somebody turns it on.",
+        "power",
+    ),
+    Action(
+        "clear_passcode",
+        "device.clear_passcode",
+        "Clear passcode",
+        "The passcode is gone at once: whoever holds the device opens it until a new one is set.",
+        "lock-open",
+    ),
+    Action(
+        "erase",
+        "device.erase",
+        "Erase",
+        "Everything on the device is erased for good, and it leaves management. Nothing brings it"
+        " back.",
+        "trash",
+        destructive=True,
+    ),
+)
+BY_NAME: Final[Mapping[str, Action]] = {one.name: one for one in ACTIONS}
+
+
+def lacking(person: Person, device: Mapping[str, Any], *needed: str) -> str | None:
+    """The permission that is missing to do something to this device; None: none is.
+
+    All of them must be held everywhere, or on one and the same group of the device.
+    """
+    missing = [one for one in needed if not person.may(one)]
+    own = {one["group_id"] for one in device["groups"]}
+    groups = [held for group, held in person.caller.groups.items() if group in own]
+    if any(held.issuperset(missing) for held in groups) or not missing:
+        return None
+    return next((one for one in missing if not any(one in held for held in groups)), missing[0])

@@ -1,0 +1,66 @@
+"""What is left of the budgets, as a dangerous dialog shows it (security.md, The guard)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from services.console.actions import Action
+from services.console.http.pages import ask, person
+from shared.runtime.internal import InternalCallFailed
+from shared.runtime.problems import Problem
+
+READ: Final = "command.read"
+_WHOSE: Final = {"actor": "You", "installation": "Everybody together"}
+_MINUTES: Final = {1440: "24 hours", 60: "hour"}
+
+
+@dataclass(frozen=True)
+class Left:
+    """What may still be harmed in a window before it is held."""
+
+    whose: str
+    window: str
+    left: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class Budgets:
+    lines: list[Left]
+    trouble: str | None = None
+
+    def are_over(self, targets: int) -> bool:
+        return any(one.left < targets for one in self.lines)
+
+
+async def budgets_for(request: web.Request, action: Action) -> Budgets:
+    """The budgets that an action is charged to; `trouble`: why they are not known."""
+    if not person(request).holds(READ):
+        return Budgets([], f"To see what is left of the budgets needs the permission {READ}.")
+    try:
+        found = await ask(request, "command_queue", "GET", "/api/v1/commands/budgets")
+    except (Problem, InternalCallFailed):
+        return Budgets([], "What is left of the budgets is not known now. They hold all the same.")
+    wanted = "destructive" if action.destructive else "disruptive"
+    rows = [one for one in found.get("items", []) if one["command_class"] == wanted]
+    return Budgets([_left(one) for one in rows])
+
+
+def _left(row: dict[str, Any]) -> Left:
+    return Left(
+        whose=_WHOSE[row["whose"]],
+        window=_window(row["window_minutes"]),
+        left=max(row["limit"] - row["spent"], 0),
+        limit=row["limit"],
+    )
+
+
+def _window(minutes: int) -> str:
+    if minutes in _MINUTES:
+        return _MINUTES[minutes]
+    if minutes % 1440 == 0:
+        return f"{minutes // 1440} days"
+    return f"{minutes // 60} hours" if minutes % 60 == 0 else f"{minutes} minutes"

@@ -1,0 +1,167 @@
+"""Doing something to a device in a real browser: by keyboard alone, with a key, outcome live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from services.console.app import SERVICE
+from services.console.step_up import StepUp
+from shared.events import uuid7
+from shared.events.commands import CommandFinished, TargetState
+from shared.runtime.clock import FixedClock
+from shared.runtime.testing import RecordedCalls, trial
+from tests.conftest import REPOSITORY
+from tests.console.browsing import signed_in
+from tests.console.chromium import NEEDED, chromium, free_port, with_a_key
+from tests.console.fleet import START, Console
+from tools.embedded import assets
+from tools.embedded.home import Home
+from tools.embedded.testing import MakeDatabase
+
+pytestmark = NEEDED
+COMMANDS = "/api/v1/commands"
+COMMAND_ID = uuid7()
+
+
+@pytest.fixture
+def calls() -> RecordedCalls:
+    calls = RecordedCalls()
+    calls.answers["command_queue", COMMANDS] = {"command_id": str(COMMAND_ID), "state": "active"}
+    return calls
+
+
+@pytest.fixture
+async def view(
+    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
+) -> AsyncIterator[Console]:
+    home, port, clock = Home.at(REPOSITORY / ".muster"), free_port(), FixedClock(START)
+    assets.ensure(home)
+    environ = {
+        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
+        "MUSTER_API_PORT": str(port),
+        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
+    }
+    dsn = await make_database("console")
+    async with trial(
+        SERVICE, dsn, tmp_path, clock=clock, internal=calls, environ=environ
+    ) as service:
+        yield Console(service, clock)
+
+
+@pytest.fixture
+async def page(view: Console, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Page]:
+    """A page of an owner with a key of their own."""
+    url = view.service.context.settings.address
+    person = await signed_in(view.service, role="owner")
+    async with chromium() as browser:
+        context = await browser.new_context(base_url=url)
+        await context.add_cookies(
+            [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
+        )
+        page = await context.new_page()
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        await with_a_key(page)
+        with monkeypatch.context() as patch:
+            patch.setattr(StepUp, "is_proven", _always)
+            await _register(page)
+        yield page
+        assert complaints == []
+
+
+async def _always(_self: StepUp, _person: object, _digest: str) -> bool:
+    return True
+
+
+async def _register(page: Page) -> None:
+    await page.goto("/me/factors")
+    await page.get_by_label("Name").fill("Blue key")
+    await page.get_by_role("button", name="Add a key").click()
+    await page.get_by_role("button", name="Register").click()
+    await expect(page.get_by_text("Blue key")).to_be_visible()
+
+
+def _tell(calls: RecordedCalls, device_id: object, state: str) -> None:
+    """Let command_queue say how far the command is."""
+    path = f"{COMMANDS}/{COMMAND_ID}"
+    calls.answers["command_queue", path] = {
+        "kind": "device.lock",
+        "state": "active",
+        "reason": "left on a train",
+        "hold_reason": None,
+    }
+    target = {"device_id": str(device_id), "state": state, "reason": None, "errors": None}
+    calls.answers["command_queue", f"{path}/targets"] = {"items": [target], "next": None}
+    of_device: dict[str, object] = {"queue": [], "items": [], "next": None}
+    calls.answers["command_queue", f"{COMMANDS}/devices/{device_id}"] = of_device
+
+
+async def test_the_keyboard_alone_locks_and_the_outcome_arrives(
+    view: Console, page: Page, calls: RecordedCalls
+) -> None:
+    device_id = await view.device(name="Ada's iPhone", serial="F17PQ0")
+    _tell(calls, device_id, "queued")
+    await page.goto("/devices")
+    for key in ("j", "Enter"):
+        await page.keyboard.press(key)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Ada's iPhone")
+    await _tab_to(page, "Lock…")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Lock")
+    await _tab_to(page, "reason")
+    await page.keyboard.type("left on a train")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("F17PQ0")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Is it really you?")).to_be_visible()
+    assert [call for call in calls.calls if call[1] == "POST"] == []
+    await _tab_to(page, "Use a security key or passkey")
+    await page.keyboard.press("Enter")
+    asked = page.locator("#asked")
+    await expect(asked).to_contain_text("Queued, waiting for the device")
+    assert len([call for call in calls.calls if call[1] == "POST"]) == 1
+    _tell(calls, device_id, "acknowledged")
+    finished = CommandFinished(
+        device_id=device_id,
+        command_id=COMMAND_ID,
+        kind="device.lock",
+        state=TargetState.ACKNOWLEDGED,
+        queued_at=START,
+        finished_at=START,
+    )
+    await view.service.hears(finished, service="command_queue")
+    await expect(asked).to_contain_text("Acknowledged")
+
+
+async def _tab_to(page: Page, name: str) -> None:
+    """Press Tab until the focus is on a link or button with this text, or a field of this name."""
+    at = "(() => { const e = document.activeElement; return e.name || e.textContent.trim(); })()"
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        if await page.evaluate(at) == name:
+            return
+    pytest.fail(f"Tab does not reach {name}")
+
+
+async def test_the_dialog_works_without_scripts(
+    view: Console, page: Page, calls: RecordedCalls
+) -> None:
+    device_id = await view.device(name="a", serial="F17PQ0")
+    assert page.context.browser is not None
+    plain = await page.context.browser.new_context(
+        base_url=view.service.context.settings.address,
+        java_script_enabled=False,
+        storage_state=await page.context.storage_state(),
+    )
+    bare = await plain.new_page()
+    await bare.goto(f"/devices/{device_id}")
+    await bare.get_by_role("link", name="Erase").click()
+    await bare.get_by_label("Reason").fill("sold")
+    await bare.get_by_label("Type F17PQ0 to confirm").fill("F17PQ9")
+    await bare.get_by_role("button", name="Erase").click()
+    await expect(bare.get_by_role("alert").first).to_contain_text("What you typed is not F17PQ0")
+    assert [call for call in calls.calls if call[1] == "POST"] == []
