@@ -73,6 +73,14 @@ async def end_sessions(tx: Connection, account_id: UUID, now: datetime) -> None:
     await revoke(tx, [via_session(session_id) for session_id in ended], now)
 
 
+async def end_other_sessions(
+    tx: Connection, account_id: UUID, session_id: UUID, now: datetime
+) -> None:
+    """All of an account's but this one, and the access tokens made from them."""
+    ended = await sessions.end_others(tx, account_id, session_id)
+    await revoke(tx, [via_session(each) for each in ended], now)
+
+
 def permissions_of(grant: Grant) -> frozenset[str]:
     custom = frozenset(grant.permissions)
     return held_by(grant.role_id, built_in=grant.built_in, custom=custom)

@@ -28,6 +28,7 @@ from services.console.http import (
     own,
     own_factors,
     own_identities,
+    own_password,
     people,
     people_api,
     providers,
@@ -45,6 +46,7 @@ from services.console.identity.linking import Linking
 from services.console.identity.providers import Providers
 from services.console.jobs import jobs_of
 from services.console.own_factors import OwnFactors
+from services.console.own_password import OwnPassword
 from services.console.passkeys import Passkeys
 from services.console.passwords import Passwords
 from services.console.sessions import Sessions
@@ -82,6 +84,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.SIGNING_IN: signing_in,
                 keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
                 keys.OWN_FACTORS: OwnFactors(pool, signing_in),
+                keys.OWN_PASSWORD: OwnPassword(pool, clock, passwords, sessions, throttle),
                 keys.DIRECTORY: directory,
                 keys.PROVIDERS: known,
                 keys.ENTERING: Entering(pool, clock, flows, directory, sessions, throttle),
@@ -96,7 +99,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.HUB: hub,
             },
             handlers=HANDLERS,
-            jobs=jobs_of(sessions, throttle, flows, settings, pool, clock),
+            jobs=jobs_of(sessions, throttle, flows, codes, settings, pool, clock),
             door=ConsoleDoor(sessions, known, settings.address),
         )
 
@@ -112,6 +115,7 @@ SERVICE = Service(
         *own.ROUTES,
         *own_factors.ROUTES,
         *own_identities.ROUTES,
+        *own_password.ROUTES,
         *identity.ROUTES,
         *providers.ROUTES,
         *providers_api.ROUTES,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hmac
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pyotp
 import segno
 
 from services.console.store import factors as store
-from shared.db.pool import Connection, Pool
+from services.console.store.factors import Totp
+from shared.db.pool import Connection, Pool, transaction
 from shared.runtime.clock import Clock
 from shared.runtime.problems import Problem
 from shared.sealed import LocalCipher
 
+PATIENCE = timedelta(minutes=10)
+"""From the offer of a secret to its first code."""
 _ISSUER = "Muster"
 _SECONDS = 30
 _WINDOW = (0, -1, 1)
@@ -34,21 +37,22 @@ class Codes:
     async def offer(self, account_id: UUID) -> str:
         """A new secret; it counts once a code of it was shown to us."""
         secret = pyotp.random_base32()
-        await store.offer(self._pool, account_id, self._encrypted(account_id, secret))
+        sealed = self._encrypted(account_id, secret)
+        await store.offer(self._pool, account_id, sealed, self._clock.now())
         return secret
 
     async def offered(self, account_id: UUID) -> str | None:
-        kept = await store.totp(self._pool, account_id)
-        return self._opened(account_id, kept.offered) if kept and kept.offered else None
+        offered = self._waiting(await store.totp(self._pool, account_id))
+        return self._opened(account_id, offered) if offered else None
 
     async def accept(self, tx: Connection, account_id: UUID, code: str) -> bool:
         """Whether the code is of the secret on offer, which counts from now on."""
-        kept = await store.totp(self._pool, account_id)
-        if kept is None or kept.offered is None:
+        offered = self._waiting(await store.totp(self._pool, account_id))
+        if offered is None:
             raise Problem(409, "nothing_offered", "Begin again: there is no new secret to confirm.")
         now = self._clock.now()
-        step = _step_of(self._opened(account_id, kept.offered), code, now)
-        return step is not None and await store.accept(tx, account_id, kept.offered, step, now)
+        step = _step_of(self._opened(account_id, offered), code, now)
+        return step is not None and await store.accept(tx, account_id, offered, step, now)
 
     async def spend(self, tx: Connection, account_id: UUID, code: str) -> bool:
         """Whether the code is right, and the first of its time step."""
@@ -57,6 +61,17 @@ class Codes:
             return False
         step = _step_of(self._opened(account_id, kept.secret), code, self._clock.now())
         return step is not None and await store.spend(tx, account_id, step)
+
+    async def sweep(self) -> None:
+        """Forget what was offered too long ago."""
+        async with transaction(self._pool) as tx:
+            await store.sweep_offers(tx, self._clock.now() - PATIENCE)
+
+    def _waiting(self, kept: Totp | None) -> bytes | None:
+        """The secret on offer, while it may be taken."""
+        if kept is None or kept.offered_at is None:
+            return None
+        return kept.offered if self._clock.now() - kept.offered_at < PATIENCE else None
 
     def _encrypted(self, account_id: UUID, secret: str) -> bytes:
         row = str(account_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.console.codes import Codes
 from services.console.identity.flows import Flows
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
@@ -21,12 +22,14 @@ def jobs_of(
     sessions: Sessions,
     throttle: Throttle,
     flows: Flows,
+    codes: Codes,
     settings: ConsoleSettings,
     pool: Pool,
     clock: Clock,
 ) -> Sequence[Job]:
     return [
         Job("sweep_sessions", _SWEEP_SECONDS, sessions.sweep),
+        Job("sweep_offers", _SWEEP_SECONDS, codes.sweep),
         Job("sweep_identity_flows", _SWEEP_SECONDS, flows.sweep),
         Job("clear_verdicts", 10.0, Clearing(pool).run),
         Job("forget_activity", 600.0, Retention(pool, settings, clock).run),

@@ -53,6 +53,7 @@ async def test_no_serious_fault_and_nothing_wider_than_the_screen(service: Trial
         f"/settings/identity/{await _provider(service)}",
         f"/settings/people/{owner.account_id}/identities",
         "/me/identities",
+        "/me/password",
         "/me/factors",
         "/me/tokens",
         "/me/sessions",

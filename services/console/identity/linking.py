@@ -59,7 +59,7 @@ class Linking:
             account = await people_store.one(tx, account_id)
             has_password = account is not None and account.has_password
             if not has_password and not await store.of(tx, account_id):
-                detail = "This is your only way in: set a password or link another identity first."
+                detail = "This is your only way in: link another identity first."
                 raise Problem(409, "last_way_in", detail)
 
     async def _unlink(

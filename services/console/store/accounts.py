@@ -18,6 +18,11 @@ SIGN_IN = """
 SELECT account_id, password_hash FROM account WHERE lower(email) = lower($1) AND disabled_at IS NULL
 """
 KEEP_HASH = "UPDATE account SET password_hash = $2, password_at = $3 WHERE account_id = $1"
+CURRENT_HASH = "SELECT password_hash FROM account WHERE account_id = $1"
+CHANGE = """
+UPDATE account SET password_hash = $3, password_at = $4
+WHERE account_id = $1 AND password_hash = $2 RETURNING true
+"""
 REHASH = """
 UPDATE account SET password_hash = $3 WHERE account_id = $1 AND password_hash = $2
 """
@@ -64,6 +69,19 @@ async def is_taken(tx: Connection, email: str) -> bool:
 
 async def set_password(tx: Connection, account_id: UUID, hashed: str, now: datetime) -> None:
     await tx.execute(KEEP_HASH, account_id, hashed, now)
+
+
+async def password(pool: Pool, account_id: UUID) -> str | None:
+    """Its hash; None: the account has none."""
+    kept: str | None = await pool.fetchval(CURRENT_HASH, account_id)
+    return kept
+
+
+async def change_password(
+    tx: Connection, account_id: UUID, old: str, new: str, now: datetime
+) -> bool:
+    """False: `old` is its hash no more."""
+    return bool(await tx.fetchval(CHANGE, account_id, old, new, now))
 
 
 async def rehash(pool: Pool, account_id: UUID, old: str, new: str) -> None:

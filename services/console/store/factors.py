@@ -8,19 +8,22 @@ from uuid import UUID
 
 from shared.db.pool import Connection, Pool
 
-TOTP = "SELECT secret, offered, last_step FROM totp WHERE account_id = $1"
+TOTP = "SELECT secret, offered, offered_at, last_step FROM totp WHERE account_id = $1"
 OFFER = """
-INSERT INTO totp (account_id, offered) VALUES ($1, $2)
-ON CONFLICT (account_id) DO UPDATE SET offered = excluded.offered
+INSERT INTO totp (account_id, offered, offered_at) VALUES ($1, $2, $3)
+ON CONFLICT (account_id) DO UPDATE
+    SET offered = excluded.offered, offered_at = excluded.offered_at
 """
 ACCEPT = """
-UPDATE totp SET secret = offered, offered = NULL, since = $2, last_step = $3
+UPDATE totp SET secret = offered, offered = NULL, offered_at = NULL, since = $2, last_step = $3
 WHERE account_id = $1 AND offered = $4 RETURNING true
 """
 SPEND = """
 UPDATE totp SET last_step = $2 WHERE account_id = $1 AND last_step < $2 AND secret IS NOT NULL
 RETURNING true
 """
+SWEEP_OFFERS = "UPDATE totp SET offered = NULL, offered_at = NULL WHERE offered_at <= $1"
+SWEEP_EMPTY = "DELETE FROM totp WHERE secret IS NULL AND offered IS NULL"
 DROP_TOTP = "DELETE FROM totp WHERE account_id = $1 RETURNING secret IS NOT NULL"
 ADD_KEY = """
 INSERT INTO passkey (passkey_id, account_id, credential_id, public_key, sign_count, name,
@@ -55,6 +58,7 @@ class Totp:
 
     secret: bytes | None
     offered: bytes | None
+    offered_at: datetime | None
     last_step: int
 
 
@@ -74,8 +78,14 @@ async def totp(pool: Pool, account_id: UUID) -> Totp | None:
     return Totp(**dict(row)) if row else None
 
 
-async def offer(pool: Pool, account_id: UUID, secret: bytes) -> None:
-    await pool.execute(OFFER, account_id, secret)
+async def offer(pool: Pool, account_id: UUID, secret: bytes, now: datetime) -> None:
+    await pool.execute(OFFER, account_id, secret, now)
+
+
+async def sweep_offers(tx: Connection, before: datetime) -> None:
+    """Forget secrets that were offered and never taken."""
+    await tx.execute(SWEEP_OFFERS, before)
+    await tx.execute(SWEEP_EMPTY)
 
 
 async def accept(

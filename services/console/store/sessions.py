@@ -37,6 +37,9 @@ ORDER BY seen_at DESC LIMIT 100
 """
 END = "DELETE FROM session WHERE account_id = $1 AND session_id = $2 RETURNING session_id"
 END_ALL = "DELETE FROM session WHERE account_id = $1 RETURNING session_id"
+END_OTHERS = """
+DELETE FROM session WHERE account_id = $1 AND session_id <> $2 RETURNING session_id
+"""
 SWEEP = """
 DELETE FROM session WHERE session_id IN (
     SELECT session_id FROM session WHERE ends_at <= $1 ORDER BY ends_at LIMIT 1000)
@@ -159,6 +162,11 @@ async def end(tx: Connection, account_id: UUID, session_id: UUID) -> bool:
 async def end_all(tx: Connection, account_id: UUID) -> list[UUID]:
     """End all of an account's; their ids."""
     return [row["session_id"] for row in await tx.fetch(END_ALL, account_id)]
+
+
+async def end_others(tx: Connection, account_id: UUID, session_id: UUID) -> list[UUID]:
+    """End all of an account's but this one; their ids."""
+    return [row["session_id"] for row in await tx.fetch(END_OTHERS, account_id, session_id)]
 
 
 async def sweep(pool: Pool, now: datetime) -> int:
