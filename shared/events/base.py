@@ -32,7 +32,9 @@ def uuid7_time(value: UUID) -> datetime:
 class Part(BaseModel):
     """A piece of an event; unknown keys are ignored, so that a version may grow."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64")
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
 
 class Meta(Part):
