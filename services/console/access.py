@@ -29,6 +29,7 @@ async def tell(tx: Connection, account_id: UUID) -> None:
         disabled=account.disabled_at is not None,
         created_at=account.created_at,
         reset_at=account.reset_at,
+        sealed=account.sealed,
         roles=[
             HeldRole(
                 role_id=grant.role_id,

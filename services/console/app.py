@@ -33,6 +33,7 @@ from services.console.http import (
     people_api,
     providers,
     providers_api,
+    sealed,
     step_up,
     tokens,
 )
@@ -49,6 +50,7 @@ from services.console.own_factors import OwnFactors
 from services.console.own_password import OwnPassword
 from services.console.passkeys import Passkeys
 from services.console.passwords import Passwords
+from services.console.sealed import Sealed
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
 from services.console.setup import Setup
@@ -71,6 +73,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
     passkeys = Passkeys(pool, clock, settings.address)
     signing_in = SigningIn(pool, sessions, passwords, throttle, codes, passkeys)
     hub = Hub(settings.database_url)
+    emergency = Sealed(pool, clock, sessions, passkeys, throttle)
     directory = Directory(pool, clock, passwords, sessions)
     async with Announcer(pool).running(), hub.running(), outbound.opened(settings) as client:
         discovery = Discovery(client)
@@ -85,6 +88,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
                 keys.OWN_FACTORS: OwnFactors(pool, signing_in),
                 keys.OWN_PASSWORD: OwnPassword(pool, clock, passwords, sessions, throttle),
+                keys.SEALED: emergency,
                 keys.DIRECTORY: directory,
                 keys.PROVIDERS: known,
                 keys.ENTERING: Entering(pool, clock, flows, directory, sessions, throttle),
@@ -99,7 +103,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.HUB: hub,
             },
             handlers=HANDLERS,
-            jobs=jobs_of(sessions, throttle, flows, codes, settings, pool, clock),
+            jobs=jobs_of(sessions, throttle, flows, codes, emergency, settings, pool, clock),
             door=ConsoleDoor(sessions, known, settings.address),
         )
 
@@ -119,6 +123,7 @@ SERVICE = Service(
         *identity.ROUTES,
         *providers.ROUTES,
         *providers_api.ROUTES,
+        *sealed.ROUTES,
         *people.ROUTES,
         *people_api.ROUTES,
         *sign_in_pages.ROUTES,

@@ -116,6 +116,8 @@ class Directory:
     async def join(self, token: str, password: str, visit: Visit) -> str:
         """Set the password of the link's account, once; a session that waits for a factor."""
         found = await self.linked(token)
+        if found.sealed:
+            raise Problem(409, "keys_only", "A sealed account is opened by keys alone.")
         passwords.check(password, found.name, found.email)
         kept, now = await self._passwords.hashed(password), self._clock.now()
         async with transaction(self._pool) as tx:

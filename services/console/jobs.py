@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from services.console.codes import Codes
 from services.console.identity.flows import Flows
+from services.console.sealed import Sealed
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
 from services.console.throttling import Throttle
@@ -23,6 +24,7 @@ def jobs_of(
     throttle: Throttle,
     flows: Flows,
     codes: Codes,
+    sealed: Sealed,
     settings: ConsoleSettings,
     pool: Pool,
     clock: Clock,
@@ -30,6 +32,7 @@ def jobs_of(
     return [
         Job("sweep_sessions", _SWEEP_SECONDS, sessions.sweep),
         Job("sweep_offers", _SWEEP_SECONDS, codes.sweep),
+        Job("sweep_sealed_challenges", _SWEEP_SECONDS, sealed.sweep),
         Job("sweep_identity_flows", _SWEEP_SECONDS, flows.sweep),
         Job("clear_verdicts", 10.0, Clearing(pool).run),
         Job("forget_activity", 600.0, Retention(pool, settings, clock).run),

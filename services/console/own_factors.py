@@ -26,6 +26,8 @@ class OwnFactors:
         self._pool, self._signing_in = pool, signing_in
 
     async def offer_code(self, person: Person) -> str:
+        if person.sealed:
+            raise Problem(409, "keys_only", "A sealed account is opened by keys alone.")
         return await self._signing_in.codes.offer(person.account_id)
 
     async def offered_code(self, person: Person) -> str | None:
@@ -42,7 +44,11 @@ class OwnFactors:
     async def key_options(self, person: Person) -> dict[str, Any]:
         keys = self._signing_in.keys
         return await keys.registration(
-            person.session_id, person.account_id, person.name, person.email
+            person.session_id,
+            person.account_id,
+            person.name,
+            person.email,
+            resident=person.sealed,
         )
 
     async def register(self, person: Person, name: str, answer: Mapping[str, Any]) -> None:

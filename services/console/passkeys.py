@@ -48,9 +48,9 @@ class Passkeys:
         return await store.keys(self._pool, account_id)
 
     async def registration(
-        self, session_id: UUID, account_id: UUID, name: str, email: str
+        self, session_id: UUID, account_id: UUID, name: str, email: str, *, resident: bool = False
     ) -> dict[str, Any]:
-        """What the browser needs to make a key."""
+        """What the browser needs to make a key; `resident`: one that can be asked for unnamed."""
         known = await store.keys(self._pool, account_id)
         if len(known) >= MOST:
             raise Problem(
@@ -63,7 +63,10 @@ class Passkeys:
             user_name=email,
             user_display_name=name,
             authenticator_selection=AuthenticatorSelectionCriteria(
-                resident_key=ResidentKeyRequirement.PREFERRED, user_verification=_VERIFIED
+                resident_key=ResidentKeyRequirement.REQUIRED
+                if resident
+                else ResidentKeyRequirement.PREFERRED,
+                user_verification=_VERIFIED,
             ),
             exclude_credentials=[PublicKeyCredentialDescriptor(k.credential_id) for k in known],
         )
@@ -120,6 +123,20 @@ class Passkeys:
         """
         challenge = await self._challenge(session_id, purpose)
         key = self._named(await store.keys(self._pool, account_id), answer)
+        await self.verify(tx, key, challenge, answer)
+        return key.passkey_id
+
+    def open_challenge(self) -> tuple[bytes, dict[str, Any]]:
+        """A challenge for whatever key of ours somebody has, and what the browser needs."""
+        options = webauthn.generate_authentication_options(
+            rp_id=self._host, user_verification=_VERIFIED
+        )
+        return options.challenge, _plain(options)
+
+    async def verify(
+        self, tx: Connection, key: Passkey, challenge: bytes, answer: Credential
+    ) -> None:
+        """That this key answered this challenge, with the person verified; raises Problem."""
         try:
             verified = webauthn.verify_authentication_response(
                 credential=dict(answer),
@@ -134,14 +151,17 @@ class Passkeys:
             raise _refused() from None
         if not await store.use_key(tx, key, verified.new_sign_count, self._clock.now()):
             raise _refused()
-        return key.passkey_id
 
     @staticmethod
-    def _named(known: list[Passkey], answer: Credential) -> Passkey:
+    def credential_id(answer: Credential) -> bytes:
+        """What the answer says which key it is of."""
         try:
-            wanted = webauthn.base64url_to_bytes(str(answer.get("id")))
+            return webauthn.base64url_to_bytes(str(answer.get("id")))
         except ValueError:
             raise _refused() from None
+
+    def _named(self, known: list[Passkey], answer: Credential) -> Passkey:
+        wanted = self.credential_id(answer)
         for key in known:
             if key.credential_id == wanted:
                 return key

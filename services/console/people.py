@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.console.permissions import held_by
-from services.console.store.sessions import Granted, Known
+from services.console.store.sessions import Alarm, Granted, Known
 from shared.runtime.http import Caller, Reach
 
 
@@ -20,6 +20,8 @@ class Person:
     name: str
     email: str
     caller: Caller
+    sealed: bool = False
+    alarm: Alarm | None = None
 
     @property
     def actor(self) -> str:
@@ -59,7 +61,15 @@ def actor_of(account_id: UUID) -> str:
 def person_of(known: Known, source: str | None) -> Person:
     everywhere, groups = rights_of(known.grants)
     caller = Caller(actor_of(known.account_id), everywhere, source, groups)
-    return Person(known.account_id, known.session_id, known.name, known.email, caller)
+    return Person(
+        known.account_id,
+        known.session_id,
+        known.name,
+        known.email,
+        caller,
+        sealed=known.sealed,
+        alarm=known.alarm,
+    )
 
 
 def rights_of(

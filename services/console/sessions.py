@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.console.store import sessions as store
@@ -23,6 +23,8 @@ __all__ = ["IDLE", "MOST", "Known", "Session", "Sessions", "Visit"]
 
 IDLE = timedelta(minutes=15)
 MOST = timedelta(hours=12)
+ALARMED = timedelta(hours=24)
+"""How long every page says that a sealed account was used."""
 UNPROVEN = timedelta(minutes=10)
 """To bring the second factor, or to register one."""
 _SEEN_EVERY = timedelta(seconds=30)
@@ -44,6 +46,9 @@ class Sessions:
 
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
+
+    def now(self) -> datetime:
+        return self._clock.now()
 
     async def begin(
         self, tx: Connection, account_id: UUID, method: str, visit: Visit, *, proven: bool
@@ -69,7 +74,7 @@ class Sessions:
         if not 0 < len(secret) <= _MAX_SECRET:
             return None
         now = self._clock.now()
-        known = await store.find(self._pool, hashed(secret), now, now - IDLE)
+        known = await store.find(self._pool, hashed(secret), now, now - IDLE, now - ALARMED)
         if known and active and now - known.seen_at >= _SEEN_EVERY:
             await store.seen(self._pool, known.session_id, now)
         return known

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from services.console import access, metrics, passwords
+from services.console import access, alarms, metrics, passwords
 from services.console.codes import Codes
 from services.console.passkeys import Passkey, Passkeys
 from services.console.passwords import Passwords
@@ -98,6 +98,8 @@ class SigningIn:
     async def first_code(self, session: Known, code: str, source: str | None) -> str:
         """Register the app on offer as the account's first factor, and prove the session by it."""
         await self._without_factors(session)
+        if session.sealed:
+            raise Problem(409, "keys_only", "A sealed account is opened by keys alone.")
         async with transaction(self._pool) as tx:
             await accounts.lock(tx, session.account_id)
             if not await self.codes.accept(tx, session.account_id, code):
@@ -135,5 +137,8 @@ class SigningIn:
         who = Caller(actor_of(session.account_id), frozenset(), source)
         target = f"session:{session.session_id}"
         await auditing.record(tx, who, SIGN_IN, "session.begin", target, after={"by": by})
+        if session.sealed:
+            now = self._sessions.now()
+            await alarms.opened(tx, session.account_id, session.name, source, now)
         metrics.SIGN_INS.labels("done").inc()
         return secret

@@ -52,6 +52,8 @@ class AccountState(Event):
     roles: list[HeldRole]
     keys: list[ApproverKey]
     identities: list[LinkedIdentity] = []
+    sealed: bool = False
+    """For emergencies: opened by a key alone, with an alarm to all."""
 
     @property
     def subject(self) -> str:

@@ -34,3 +34,23 @@ class ProviderChanged(Event):
     @property
     def device(self) -> None:
         return None
+
+
+class SealedAccountUsed(Event):
+    """An alarm: somebody opened an account that is there for emergencies alone."""
+
+    TYPE: ClassVar[str] = "muster.sealed_account.used.v1"
+    TOPIC: ClassVar[str] = "muster.people.v1"
+    account_id: UUID
+    name: Short
+    used_at: AwareDatetime
+    source: Short | None
+    """The peer's address."""
+
+    @property
+    def subject(self) -> str:
+        return f"account:{self.account_id}"
+
+    @property
+    def device(self) -> None:
+        return None

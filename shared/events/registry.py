@@ -115,6 +115,7 @@ EVENTS: dict[str, type[Event]] = {
         access.AccountState,
         access.ViaRevoked,
         people.ProviderChanged,
+        people.SealedAccountUsed,
         audit.AuditRecorded,
         dead_letters.DeadLettered,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from services.console.setup import link, offer
 from shared.db.pool import transaction
 from shared.runtime.testing import Trial, trial
 from tests.conftest import REPOSITORY
+from tests.console.browsing import signed_in
 from tests.console.chromium import NEEDED, chromium, free_port, with_a_key
 from tools.embedded import assets
 from tools.embedded.home import Home
@@ -80,6 +82,27 @@ async def test_from_the_first_link_to_signed_in_and_back_by_passkey(
     await expect(page.get_by_role("heading", name="Is it really you?")).to_be_visible()
     await page.get_by_role("button", name="Use a security key").click()
     await expect(page.get_by_alt_text("The QR code")).to_be_visible()
+
+
+@pytest.mark.usefixtures("proven")
+async def test_a_sealed_account_is_opened_by_its_key_alone(service: Trial, page: Page) -> None:
+    """Nobody says whose key it is: the authenticator finds it by itself."""
+    url = service.context.settings.address
+    owner = await signed_in(service, role="owner")
+    fields = {"name": "Safe in Berlin", "email": "safe@example.org"}
+    answer = await owner.post("/settings/people/sealed", fields)
+    [join] = re.findall(r'id="link">([^<]+)<', answer.text)
+    await with_a_key(page)
+    await page.goto(join)
+    await page.get_by_role("button", name="Register the key").click()
+    await page.get_by_role("button", name="Security key or passkey").click()
+    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("link", name="open a sealed account").click()
+    await page.get_by_role("button", name="Use the key").click()
+    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    await expect(page.get_by_text("The sealed account “Safe in Berlin” was used")).to_be_visible()
+    assert page.url == f"{url}/"
 
 
 async def test_light_and_dark_are_kept(service: Trial, page: Page) -> None:

@@ -14,6 +14,7 @@ from services.console.identity.linking import Linking
 from services.console.identity.providers import Providers
 from services.console.own_factors import OwnFactors
 from services.console.own_password import OwnPassword
+from services.console.sealed import Sealed
 from services.console.sessions import Sessions
 from services.console.setup import Setup
 from services.console.signing_in import SigningIn
@@ -33,6 +34,7 @@ SIGNING_IN = web.AppKey("console.signing_in", SigningIn)
 STEP_UP = web.AppKey("console.step_up", StepUp)
 OWN_FACTORS = web.AppKey("console.own_factors", OwnFactors)
 OWN_PASSWORD = web.AppKey("console.own_password", OwnPassword)
+SEALED = web.AppKey("console.sealed", Sealed)
 DIRECTORY = web.AppKey("console.directory", Directory)
 GRANTING = web.AppKey("console.granting", Granting)
 PROVIDERS = web.AppKey("console.providers", Providers)

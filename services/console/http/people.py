@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.granting import GRANT
 from services.console.http.browsers import sign_in_browser, visit
-from services.console.http.keys import CONSOLE_URL, DIRECTORY, GRANTING
+from services.console.http.keys import CONSOLE_URL, DIRECTORY, GRANTING, SEALED
 from services.console.http.pages import go_to, page, parse_form, person
 from services.console.http.step_up import confirmed
 from services.console.permissions import PERMISSIONS
@@ -81,7 +81,7 @@ async def invite(request: web.Request) -> web.StreamResponse:
     account_id, token = await request.config_dict[DIRECTORY].invite(
         who, form.name, form.email, form.role, form.group
     )
-    return _linked(request, account_id, form.name, token)
+    return show_link(request, account_id, form.name, token)
 
 
 async def reset(request: web.Request) -> web.StreamResponse:
@@ -90,7 +90,7 @@ async def reset(request: web.Request) -> web.StreamResponse:
     account, _ = await directory.one(path_id(request, "account_id"))
     await confirmed(request, f"Reset how {account.name} signs in")
     token = await directory.reset(who, account.account_id)
-    return _linked(request, account.account_id, account.name, token)
+    return show_link(request, account.account_id, account.name, token)
 
 
 async def disable(request: web.Request) -> web.StreamResponse:
@@ -158,12 +158,16 @@ async def join(request: web.Request) -> web.StreamResponse:
     """POST /join/{token}: set one's password, once; a second factor comes next."""
     form, directory = parse_form(request, PasswordForm), request.config_dict[DIRECTORY]
     token = request.match_info["token"]
+    linked = await directory.linked(token)
+    if linked.sealed:
+        join_sealed = request.config_dict[SEALED].join
+        sign_in_browser(request, await join_sealed(token, linked.account_id, visit(request)))
+        return go_to("/second-factor")
     try:
         secret = await directory.join(token, form.password, visit(request))
     except Problem as problem:
         if problem.code != "password_weak":
             raise
-        linked = await directory.linked(token)
         return page(request, "join.html", status=422, linked=linked, why=problem.detail)
     sign_in_browser(request, secret)
     return go_to("/second-factor")
@@ -185,7 +189,7 @@ async def _where(request: web.Request, group: UUID | None) -> str:
     return f"on the devices of the group {names[group]}"
 
 
-def _linked(request: web.Request, account_id: UUID, name: str, token: str) -> web.Response:
+def show_link(request: web.Request, account_id: UUID, name: str, token: str) -> web.Response:
     link = f"{request.config_dict[CONSOLE_URL].rstrip('/')}/join/{token}"
     return page(request, "people/link.html", account_id=account_id, name=name, link=link)
 

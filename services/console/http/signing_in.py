@@ -103,7 +103,7 @@ async def offer_code(request: web.Request) -> web.StreamResponse:
     """POST /second-factor/offer: a new secret for an authenticator app, shown once."""
     form, session = parse_form(request, CodeForm), _waiting(request)
     signing_in = request.config_dict[SIGNING_IN]
-    if await signing_in.factors(session.account_id):
+    if session.sealed or await signing_in.factors(session.account_id):
         return await _second_factor_page(request, paths.local(form.next))
     await signing_in.codes.offer(session.account_id)
     return await _second_factor_page(request, paths.local(form.next), offered=True)
@@ -142,7 +142,13 @@ async def new_key_options(request: web.Request) -> web.StreamResponse:
     session = _waiting(request)
     keys = request.config_dict[SIGNING_IN].keys
     return render(
-        await keys.registration(session.session_id, session.account_id, session.name, session.email)
+        await keys.registration(
+            session.session_id,
+            session.account_id,
+            session.name,
+            session.email,
+            resident=session.sealed,
+        )
     )
 
 
@@ -189,6 +195,7 @@ async def _second_factor_page(
         "second_factor.html",
         status=problem.status if problem else 200,
         email=session.email,
+        sealed=session.sealed,
         factors=await signing_in.factors(session.account_id),
         next=following,
         picture=picture(secret, session.email) if secret else None,

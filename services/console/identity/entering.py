@@ -8,10 +8,11 @@ import hashlib
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.console import access, metrics
+from services.console import metrics
 from services.console.directory import Directory
 from services.console.identity.exchange import Proven
 from services.console.identity.flows import Answer, Flow, Flows
+from services.console.identity.linking import attach
 from services.console.people import Person, actor_of
 from services.console.sessions import Sessions, Visit
 from services.console.signing_in import SIGN_IN
@@ -60,6 +61,8 @@ class Entering:
     async def begin_joining(self, provider_id: UUID, browser: str, token: str) -> str:
         """The same, by the link that somebody made; the link is spent on the way back."""
         linked = await self._directory.linked(token)
+        if linked.sealed:
+            raise Problem(409, "keys_only", "A sealed account is opened by keys alone.")
         link_hash = hashlib.sha256(token.encode()).digest()
         return await self._flows.begin(
             provider_id, browser, "/", account_id=linked.account_id, link_hash=link_hash
@@ -157,14 +160,8 @@ class Entering:
 
     async def _link(self, tx: Connection, account_id: UUID, proven: Proven, by: Caller) -> None:
         await accounts.lock(tx, account_id)
-        now = self._clock.now()
         who = (proven.issuer, proven.subject)
-        if not await store.link(tx, *who, account_id, now, by.actor):
-            raise Problem(409, "identity_taken", "This identity belongs to an account already.")
-        after = {"issuer": proven.issuer, "subject": proven.subject}
-        target = actor_of(account_id)
-        await auditing.record(tx, by, SIGN_IN, "identity.link", target, after=after)
-        await access.tell(tx, account_id)
+        await attach(tx, by, SIGN_IN, account_id, who, self._clock.now())
 
     async def _refused(self, provider_id: UUID, problem: Problem, source: str | None) -> None:
         nobody = Caller(_NOBODY, frozenset(), source)

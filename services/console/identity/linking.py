@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from services.console import access
@@ -9,14 +10,33 @@ from services.console.directory import WRITE, changing
 from services.console.identity.providers import Providers
 from services.console.people import Person, actor_of
 from services.console.step_up import OWN
-from services.console.store import accounts
+from services.console.store import accounts, sealed
 from services.console.store import identities as store
 from services.console.store import people as people_store
 from services.console.store.identities import Identity
 from shared.db.pool import Connection, Pool, transaction
 from shared.runtime import auditing
 from shared.runtime.clock import Clock
+from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
+
+
+async def attach(
+    tx: Connection,
+    by: Caller,
+    permission: str,
+    account_id: UUID,
+    who: tuple[str, str],
+    now: datetime,
+) -> None:
+    """Let `who`, an issuer and its subject, sign in to the account; its row is held already."""
+    if await sealed.is_sealed(tx, account_id):
+        raise Problem(409, "keys_only", "A sealed account is opened by keys alone.")
+    if not await store.link(tx, *who, account_id, now, by.actor):
+        raise Problem(409, "identity_taken", "This identity belongs to an account already.")
+    after, target = dict(zip(("issuer", "subject"), who, strict=True)), actor_of(account_id)
+    await auditing.record(tx, by, permission, "identity.link", target, after=after)
+    await access.tell(tx, account_id)
 
 
 class Linking:
@@ -33,13 +53,8 @@ class Linking:
         provider = await self._providers.one(provider_id)
         async with transaction(self._pool) as tx:
             await changing(tx, person, account_id)
-            now, who = self._clock.now(), (provider.issuer, subject)
-            if not await store.link(tx, *who, account_id, now, person.actor):
-                raise Problem(409, "identity_taken", "This identity belongs to an account already.")
-            after = {"issuer": provider.issuer, "subject": subject}
-            target = actor_of(account_id)
-            await auditing.record(tx, person.caller, WRITE, "identity.link", target, after=after)
-            await access.tell(tx, account_id)
+            who, now = (provider.issuer, subject), self._clock.now()
+            await attach(tx, person.caller, WRITE, account_id, who, now)
 
     async def unlink(
         self, person: Person, account_id: UUID, provider_id: UUID, subject: str

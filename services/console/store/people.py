@@ -11,7 +11,8 @@ from services.console.store.factors import Passkey
 from shared.db.pool import Connection, Pool
 
 _ACCOUNT = """
-SELECT a.account_id, a.name, a.email, a.created_at, a.disabled_at, a.reset_at,
+SELECT a.account_id, a.name, a.email, a.created_at, a.disabled_at, a.reset_at, a.sealed,
+       (SELECT max(u.used_at) FROM sealed_use u WHERE u.account_id = a.account_id) AS opened_at,
        a.password_hash IS NOT NULL AS has_password,
        (SELECT max(s.seen_at) FROM session s WHERE s.account_id = a.account_id) AS seen_at,
        EXISTS (SELECT FROM identity i WHERE i.account_id = a.account_id) AS has_identity,
@@ -48,7 +49,7 @@ ON CONFLICT DO NOTHING RETURNING true
 HOLD_OWNERS = "SELECT FROM role WHERE role_id = $1 FOR UPDATE"
 OWNERS = """
 SELECT count(*) FROM role_grant JOIN account USING (account_id)
-WHERE role_id = $1 AND group_id IS NULL AND disabled_at IS NULL
+WHERE role_id = $1 AND group_id IS NULL AND disabled_at IS NULL AND NOT sealed
 """
 DISABLE = "UPDATE account SET disabled_at = $2 WHERE account_id = $1 AND disabled_at IS NULL"
 ENABLE = "UPDATE account SET disabled_at = NULL WHERE account_id = $1"
@@ -60,7 +61,7 @@ ON CONFLICT (account_id) DO UPDATE SET token_hash = excluded.token_hash,
     made_at = excluded.made_at, made_by = excluded.made_by, expires_at = excluded.expires_at
 """
 LINKED = """
-SELECT account_id, name, email FROM account_link JOIN account USING (account_id)
+SELECT account_id, name, email, sealed FROM account_link JOIN account USING (account_id)
 WHERE token_hash = $1 AND expires_at > $2 AND disabled_at IS NULL
 """
 SPEND_LINK = """
@@ -80,6 +81,9 @@ class Account:
     created_at: datetime
     disabled_at: datetime | None
     reset_at: datetime | None
+    sealed: bool
+    opened_at: datetime | None
+    """When it was last used, of a sealed one."""
     has_password: bool
     has_identity: bool
     seen_at: datetime | None
@@ -114,6 +118,7 @@ class Linked:
     account_id: UUID
     name: str
     email: str
+    sealed: bool
 
 
 async def page(pool: Pool, after: UUID, limit: int) -> list[Account]:
@@ -162,7 +167,7 @@ async def hold_owners(tx: Connection, role_id: str) -> None:
 
 
 async def owners(tx: Connection, role_id: str) -> int:
-    """How many accounts hold it on all devices and may sign in."""
+    """How many accounts hold it on all devices and may sign in on any day: not the sealed ones."""
     return int(await tx.fetchval(OWNERS, role_id))
 
 

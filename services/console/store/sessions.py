@@ -16,7 +16,10 @@ VALUES ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9)
 """
 FIND = """
 SELECT s.session_id, s.account_id, s.method, s.created_at, s.seen_at, s.ends_at, s.proven_at,
-       a.name, a.email,
+       a.name, a.email, a.sealed,
+       (SELECT jsonb_build_object('name', o.name, 'used_at', u.used_at)
+        FROM sealed_use u JOIN account o ON o.account_id = u.account_id
+        WHERE u.used_at > $4 ORDER BY u.used_at DESC LIMIT 1) AS alarm,
        (SELECT jsonb_agg(jsonb_build_object(
                    'role_id', r.role_id, 'built_in', r.built_in, 'permissions', r.permissions,
                    'group_id', g.group_id))
@@ -68,6 +71,18 @@ class Granted:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """Which sealed account was used, and when."""
+
+    name: str
+    used_at: datetime
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Self:
+        return cls(value["name"], datetime.fromisoformat(value["used_at"]))
+
+
+@dataclass(frozen=True)
 class Known:
     """A session that lives, its account and the account's grants."""
 
@@ -80,11 +95,16 @@ class Known:
     proven_at: datetime | None
     name: str
     email: str
+    sealed: bool
+    alarm: Alarm | None
+    """That a sealed account was used lately: everybody is told."""
     grants: tuple[Granted, ...]
 
     @classmethod
     def from_row(cls, row: Record) -> Self:
         values = dict(row)
+        alarm = values.pop("alarm")
+        values["alarm"] = Alarm.of(alarm) if alarm else None
         grants = tuple(Granted.of(each) for each in values.pop("grants") or ())
         return cls(**values, grants=grants)
 
@@ -119,9 +139,11 @@ async def begin(tx: Connection, begun: Begun) -> None:
     await tx.execute(BEGIN, *vars(begun).values())
 
 
-async def find(pool: Pool, secret_hash: bytes, now: datetime, seen_after: datetime) -> Known | None:
+async def find(
+    pool: Pool, secret_hash: bytes, now: datetime, seen_after: datetime, alarms_after: datetime
+) -> Known | None:
     """The session with this secret that is neither over nor idle, of an account that counts."""
-    row = await pool.fetchrow(FIND, secret_hash, now, seen_after)
+    row = await pool.fetchrow(FIND, secret_hash, now, seen_after, alarms_after)
     return Known.from_row(row) if row else None
 
 
