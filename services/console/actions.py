@@ -39,12 +39,22 @@ class Action:
     inputs: tuple[Input, ...] = ()
     destructive: bool = False
     """Nothing brings back what it takes. Else it only disturbs somebody's work."""
+    harmless: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that nobody chooses."""
     not_yet: Mapping[str, str] = field(default_factory=dict)
     """By platform, why the console does not offer it there."""
 
     @property
     def permission(self) -> str:
         return f"command.{self.kind}"
+
+    @property
+    def danger(self) -> str:
+        """As command_queue classes it."""
+        if self.harmless:
+            return "harmless"
+        return "destructive" if self.destructive else "disruptive"
 
     @property
     def needs(self) -> tuple[str, str]:
@@ -96,6 +106,18 @@ ACTIONS: Final = (
         destructive=True,
     ),
 )
+REFRESH: Final = Action(
+    "refresh",
+    "inventory.refresh",
+    "Refresh inventory",
+    "The devices are asked what they are. Nothing on them changes.",
+    "refresh",
+    harmless=True,
+    fixed={"section": "device_information"},
+)
+BULK: Final = (REFRESH, *ACTIONS)
+"""What can be done to many devices at once."""
+BULK_BY_NAME: Final[Mapping[str, Action]] = {one.name: one for one in BULK}
 BY_NAME: Final[Mapping[str, Action]] = {one.name: one for one in ACTIONS}
 
 

@@ -16,6 +16,9 @@ from services.console.granting import Granting
 from services.console.http import (
     api,
     assets,
+    bulk,
+    command_page,
+    commands,
     device_actions,
     device_asked,
     device_page,
@@ -61,6 +64,7 @@ from services.console.tickets import Tickets
 from services.console.tokens import Tokens
 from services.console.views.live import Announcer, Hub
 from services.console.views.queries import Views
+from services.console.views.selection import Selection
 from shared.runtime import outbound
 from shared.runtime.service import Context, Parts, Service
 
@@ -100,6 +104,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.ASKING: Asking(context.internal, context.tokens.signer),
                 keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
                 keys.VIEWS: Views(pool, clock),
+                keys.SELECTION: Selection(pool, clock),
                 keys.HUB: hub,
             },
             handlers=HANDLERS,
@@ -136,5 +141,8 @@ SERVICE = Service(
         *device_page.ROUTES,
         *device_asked.ROUTES,
         *device_actions.ROUTES,
+        *bulk.ROUTES,
+        *commands.ROUTES,
+        *command_page.ROUTES,
     ),
 )

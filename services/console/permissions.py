@@ -62,6 +62,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "compliance.read": "See policies and verdicts",
         "command.read": "See commands and their outcomes",
         "command.request": "Send commands to devices, of the kinds below",
+        "command.cancel": "Cancel commands",
         "inventory.refresh": "Ask devices to report again",
         "push.wake": "Wake a device",
     },

@@ -82,7 +82,8 @@ async def _register(page: Page) -> None:
     await page.get_by_label("Name").fill("Blue key")
     await page.get_by_role("button", name="Add a key").click()
     await page.get_by_role("button", name="Register").click()
-    await expect(page.get_by_text("Blue key")).to_be_visible()
+    await page.wait_for_url("**/me/factors")
+    await expect(page.get_by_role("cell", name="Blue key")).to_be_visible()
 
 
 def _tell(calls: RecordedCalls, device_id: object, state: str) -> None:
@@ -165,3 +166,58 @@ async def test_the_dialog_works_without_scripts(
     await bare.get_by_role("button", name="Erase").click()
     await expect(bare.get_by_role("alert").first).to_contain_text("What you typed is not F17PQ0")
     assert [call for call in calls.calls if call[1] == "POST"] == []
+
+
+async def test_selected_devices_get_a_command_and_the_rest_is_cancelled(
+    view: Console, page: Page, calls: RecordedCalls
+) -> None:
+    first = await view.device(name="a")
+    for name in ("b", "c"):
+        await view.device(name=name)
+    await page.goto("/devices")
+    await page.get_by_label("Select a", exact=True).check()
+    await page.get_by_label("Select c").check()
+    await expect(page.get_by_text("With selected: 2")).to_be_visible()
+    await view.device(first, name="a new name")
+    await expect(page.get_by_label("Select a new name")).to_be_checked()
+    await page.get_by_text("With selected: 2").click()
+    await page.get_by_role("button", name="Restart").first.click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Restart: 2 devices")
+    await page.get_by_label("Reason").fill("an update")
+    await page.get_by_label("Type the number of devices").fill("2")
+    _progress(calls, queued=2)
+    await page.get_by_role("button", name="Restart").click()
+    await page.get_by_role("button", name="Use a security key").click()
+    await expect(page.get_by_text("0 of 2 through")).to_be_visible()
+    _progress(calls, queued=1, acknowledged=1)
+    await view.device(first, name="another name")
+    await expect(page.get_by_text("1 of 2 through")).to_be_visible()
+    await page.get_by_label("Reason").fill("enough")
+    _progress(calls, acknowledged=1, cancelled=1)
+    await page.get_by_role("button", name="Cancel the rest").click()
+    await expect(page.get_by_text("2 of 2 through")).to_be_visible()
+    asked = [(call[2], call[3]) for call in calls.calls if call[1] == "POST"]
+    assert [path for path, _ in asked] == [COMMANDS, f"{COMMANDS}/{COMMAND_ID}/cancel"]
+    assert asked[1][1] == {"reason": "enough"}
+
+
+def _progress(calls: RecordedCalls, **counts: int) -> None:
+    """Let command_queue say how far a command for two devices is."""
+    path = f"{COMMANDS}/{COMMAND_ID}"
+    calls.answers["command_queue", path] = {
+        "command_id": str(COMMAND_ID),
+        "kind": "device.restart",
+        "request_type": "RestartDevice",
+        "command_class": "disruptive",
+        "summary": {"request_type": "RestartDevice"},
+        "actor": "account:somebody",
+        "reason": "an update",
+        "state": "active" if "queued" in counts else "cancelled",
+        "hold_reason": None,
+        "end_reason": None,
+        "target_count": 2,
+        "created_at": START.isoformat(),
+        "expires_at": START.isoformat(),
+        "progress": counts,
+    }
+    calls.answers["command_queue", f"{path}/targets?limit=50"] = {"items": [], "next": None}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from services.command_queue import catalogue
-from services.console.actions import ACTIONS, Action
+from services.console.actions import BULK, Action
 from services.console.permissions import PERMISSIONS
 
 
-@pytest.mark.parametrize("action", ACTIONS, ids=lambda one: one.name)
+@pytest.mark.parametrize("action", BULK, ids=lambda one: one.name)
 def test_an_action_is_a_kind_of_command(action: Action) -> None:
-    order = catalogue.make(action.kind, {})
-    assert order.command_class == ("destructive" if action.destructive else "disruptive")
+    order = catalogue.make(action.kind, action.fixed)
+    assert order.command_class == action.danger
     assert set(action.needs) <= set(PERMISSIONS["command_queue"])
     params = {one.name: "1" * max(one.least, 1) for one in action.inputs}
-    assert catalogue.make(action.kind, params).command_class == order.command_class
+    chosen = catalogue.make(action.kind, {**action.fixed, **params})
+    assert chosen.command_class == order.command_class

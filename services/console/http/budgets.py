@@ -44,8 +44,7 @@ async def budgets_for(request: web.Request, action: Action) -> Budgets:
         found = await ask(request, "command_queue", "GET", "/api/v1/commands/budgets")
     except (Problem, InternalCallFailed):
         return Budgets([], "What is left of the budgets is not known now. They hold all the same.")
-    wanted = "destructive" if action.destructive else "disruptive"
-    rows = [one for one in found.get("items", []) if one["command_class"] == wanted]
+    rows = [one for one in found.get("items", []) if one["command_class"] == action.danger]
     return Budgets([_left(one) for one in rows])
 
 

@@ -92,6 +92,12 @@ class Links:
         left_out = {*_PAGED, "column", "limit"}
         return _url(path, [pair for pair in self._pairs if pair[0] not in left_out])
 
+    def whole(self, path: str) -> str:
+        """All devices of the filters at another path, whatever page is shown."""
+        left_out = {*_PAGED, "column", "limit"}
+        kept = [pair for pair in self._pairs if pair[0] not in left_out]
+        return _url(path, [*kept, ("whole", "true")])
+
     def sorted_by(self, column: Column, query: DeviceQuery) -> str:
         """By this column; the other way round, if it is so already."""
         turned = column.sort == query.sort and not query.descending

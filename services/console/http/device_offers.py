@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from services.console.actions import ACTIONS, Action, lacking
+from services.console.actions import ACTIONS, BULK, Action, lacking
 from services.console.http.pages import ask, person
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
@@ -65,6 +65,16 @@ async def why_not(request: web.Request, device: Mapping[str, Any], action: Actio
     """Why an action is not offered now; None: it is."""
     found = await offers(request, device)
     return next(one.why for one in found.dangerous if one.name == action.name)
+
+
+def bulk_offers(request: web.Request) -> list[Offer]:
+    """What can be done to many devices: whoever may do it somewhere chooses among those."""
+    who = person(request)
+    found = []
+    for one in BULK:
+        lacks = next((needed for needed in one.needs if not who.holds(needed)), None)
+        found.append(Offer(one.name, one.title, one.icon, _missing(lacks), one.destructive))
+    return found
 
 
 def _missing(permission: str | None) -> str | None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.http.device_links import COLUMNS, Column, columns_of, query_of
+from services.console.http.device_offers import bulk_offers
 from services.console.http.devices import READ, send_csv
 from services.console.http.keys import VIEWS
 from services.console.http.pages import page, person, text_of
@@ -51,6 +52,7 @@ async def show_devices(request: web.Request) -> web.StreamResponse:
         choices=CHOICES,
         named=choices,
         shown=SHOWN,
+        bulk=bulk_offers(request),
         reach=reach,
         live=_live(found.items, columns_of(query.column)),
     )

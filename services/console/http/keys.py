@@ -23,6 +23,7 @@ from services.console.tickets import Tickets
 from services.console.tokens import Tokens
 from services.console.views.live import Hub
 from services.console.views.queries import Views
+from services.console.views.selection import Selection
 
 SETUP = web.AppKey("console.setup", Setup)
 AUDIT = web.AppKey("console.audit", Audit)
@@ -44,3 +45,4 @@ TICKETS = web.AppKey("console.tickets", Tickets)
 CONSOLE_URL = web.AppKey("console.url", str)
 TOKENS = web.AppKey("console.tokens", Tokens)
 BUNDLE = web.AppKey("console.bundle", Bundle)
+SELECTION = web.AppKey("console.selection", Selection)

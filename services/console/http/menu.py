@@ -18,6 +18,7 @@ class Entry:
 MENU = (
     Entry("Overview", "/", "home"),
     Entry("Devices", "/devices", "devices", "inventory.read"),
+    Entry("Commands", "/commands", "send", "command.read"),
     Entry("People", "/settings/people", "users", "people.read"),
     Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
     Entry("Identity providers", "/settings/identity", "key", "people.read"),

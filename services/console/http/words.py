@@ -62,7 +62,21 @@ TARGET: Final[Words] = {
     "cancel_requested": ("Cancel asked too late, waiting for the answer", "orange"),
     "unconfirmed": ("Sent, never confirmed", "orange"),
 }
+COMMAND: Final[Words] = {
+    "active": ("Under way", "azure"),
+    "held": ("Held for approval", "purple"),
+    "finished": ("Ended", "green"),
+    "cancelled": ("Cancelled", "secondary"),
+    "expired": ("Expired", "secondary"),
+}
+CLASS: Final[Words] = {
+    "harmless": ("Harmless", "secondary"),
+    "disruptive": ("Disruptive", "yellow"),
+    "destructive": ("Destructive", "red"),
+}
 SHOWN: Final = {
+    "command": COMMAND,
+    "class": CLASS,
     "status": STATUS,
     "compliance": COMPLIANCE,
     "platform": PLATFORM,

@@ -55,6 +55,42 @@
     }
   });
 
+  // Rows that are exchanged by news stay selected; the number stands on the button.
+  const selected = new Set();
+  const boxes = () => [...document.querySelectorAll("[data-select]")];
+  const showSelected = () => {
+    const all = document.querySelector("[data-select-all]");
+    const here = boxes();
+    for (const box of here) {
+      box.checked = selected.has(box.value);
+    }
+    for (const value of selected) {
+      if (!here.some((box) => box.value === value)) {
+        selected.delete(value);
+      }
+    }
+    for (const place of document.querySelectorAll("[data-selected]")) {
+      place.textContent = selected.size ? `: ${selected.size}` : "";
+    }
+    if (all) {
+      all.hidden = false;
+      all.checked = here.length > 0 && selected.size === here.length;
+    }
+  };
+  document.addEventListener("change", (event) => {
+    const box = event.target;
+    if (box.matches("[data-select-all]")) {
+      boxes().forEach((one) => (box.checked ? selected.add(one.value) : selected.delete(one.value)));
+      showSelected();
+    } else if (box.matches("[data-select]")) {
+      box.checked ? selected.add(box.value) : selected.delete(box.value);
+      showSelected();
+    }
+  });
+  showSelected();
+  document.addEventListener("htmx:afterSettle", showSelected);
+  document.addEventListener("htmx:sseMessage", showSelected);
+
   // "/" goes to the search; j and k through rows that can be opened.
   document.addEventListener("keydown", (event) => {
     const writing = event.target.closest("input, textarea, select, [contenteditable]");

@@ -74,6 +74,10 @@ class Views:
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
 
+    def now(self) -> datetime:
+        """What pages say they are as of."""
+        return self._clock.now()
+
     def _reading(self) -> AbstractAsyncContextManager[Connection]:
         return transaction(self._pool, READING)
 

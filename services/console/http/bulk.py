@@ -1,0 +1,164 @@
+"""One command for many devices: those that were selected, or all of a filtered list."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import Field
+
+from services.console.actions import BULK_BY_NAME, REQUEST, Action
+from services.console.http.budgets import Budgets, budgets_for
+from services.console.http.device_actions import UNSURE, ActionForm
+from services.console.http.device_models import DeviceFilters
+from services.console.http.devices import READ
+from services.console.http.keys import SELECTION
+from services.console.http.pages import ask, go_to, page, parse_form, person
+from services.console.http.step_up import confirmed
+from services.console.views.selection import MOST, Chosen
+from shared.events.base import uuid7
+from shared.runtime.http import parse_query
+from shared.runtime.internal import InternalCallFailed
+from shared.runtime.problems import Problem
+from shared.runtime.routes import Route
+
+_MOST_NAMED: Final = 100
+"""Their ids stand in a URL, which may have 8 KiB."""
+_MAX_BODY: Final = 65536
+
+
+class BulkQuery(DeviceFilters):
+    """Which devices: named ones, or with `whole` all that the filters leave."""
+
+    id: Annotated[list[UUID], Field(default_factory=list, max_length=_MOST_NAMED)]
+    whole: bool = False
+
+
+class BulkForm(ActionForm):
+    """`count` was shown, and `serial` is the number that was typed."""
+
+    count: int = -1
+
+
+async def show_bulk(request: web.Request) -> web.StreamResponse:
+    """GET /bulk/{name}: what it would do, to how many."""
+    action, query = _action(request), _query(request)
+    chosen = await _chosen(request, action, query)
+    return await _dialog(request, action, query, chosen, BulkForm(key=uuid7()))
+
+
+async def do_bulk(request: web.Request) -> web.StreamResponse:
+    """POST /bulk/{name}: ask command_queue for one command to all of them."""
+    action, query, form = _action(request), _query(request), parse_form(request, BulkForm)
+    chosen = await _chosen(request, action, query)
+    if complaint := _complaint(action, form, chosen):
+        return await _dialog(request, action, query, chosen, form, complaint, 422)
+    if not action.harmless:
+        await confirmed(request, f"{action.title}: {_many(len(chosen.device_ids))}")
+    body = {
+        "kind": action.kind,
+        "params": {**action.fixed, **form.params(action)},
+        "device_ids": [str(one) for one in chosen.device_ids],
+        "idempotency_key": str(form.key),
+        "reason": form.reason or None,
+    }
+    try:
+        accepted = await ask(request, "command_queue", "POST", "/api/v1/commands", body)
+    except InternalCallFailed:
+        return await _dialog(request, action, query, chosen, form, UNSURE, 503)
+    except Problem as problem:
+        why = f"{problem.detail} Nothing was asked of any device."
+        again = form.model_copy(update={"key": uuid7()})
+        return await _dialog(request, action, query, chosen, again, why, problem.status)
+    return go_to(f"/commands/{accepted['command_id']}")
+
+
+def _many(count: int) -> str:
+    return "1 device" if count == 1 else f"{count:,} devices"
+
+
+def _complaint(action: Action, form: BulkForm, chosen: Chosen) -> str | None:
+    count = len(chosen.device_ids)
+    if not 0 < count <= MOST:
+        return f"A command goes to at least one device and at most {MOST:,}. Nothing was done."
+    if form.count != count:
+        return f"The list has changed: it is {_many(count)} now. Nothing was done: look again."
+    if action.harmless:
+        return None
+    if form.serial.strip().replace(",", "") != str(count):
+        return f"What you typed is not {count}. Nothing was done: look whether it is these devices."
+    if not form.reason.strip():
+        return "Say why: the reason is kept in the audit. Nothing was done."
+    return None
+
+
+def _action(request: web.Request) -> Action:
+    found = BULK_BY_NAME.get(request.match_info["name"])
+    if found is None:
+        raise Problem(404, "action_unknown", "There is no such action.")
+    return found
+
+
+def _query(request: web.Request) -> BulkQuery:
+    """Forms send empty fields as well."""
+    pairs = [(name, value) for name, value in request.query.items() if value != ""]
+    return parse_query(request.clone(rel_url=request.rel_url.with_query(pairs)), BulkQuery)
+
+
+async def _chosen(request: web.Request, action: Action, query: BulkQuery) -> Chosen:
+    """All rights must be held on the same groups; refuses who holds them nowhere."""
+    reach = person(request).caller.reach(READ, *action.needs)
+    selection = request.config_dict[SELECTION]
+    if query.id:
+        return await selection.named(query.id, action.not_yet, reach)
+    if query.whole:
+        return await selection.matching(query.filters(), action.not_yet, reach)
+    return Chosen([], 0)
+
+
+async def _dialog(
+    request: web.Request,
+    action: Action,
+    query: BulkQuery,
+    chosen: Chosen,
+    form: BulkForm,
+    complaint: str | None = None,
+    status: int = HTTPStatus.OK,
+) -> web.Response:
+    values: dict[str, Any] = {"action": action, "form": form, "complaint": complaint}
+    count = len(chosen.device_ids)
+    none = action.harmless or not count
+    return page(
+        request,
+        "devices/bulk.html",
+        status=status,
+        **values,
+        query=query,
+        here=request.path_qs,
+        count=count,
+        most=MOST,
+        many=_many(count),
+        left_out=chosen.left_out,
+        budgets=Budgets([]) if none else await budgets_for(request, action),
+    )
+
+
+def _route(method: str, handler: Any, summary: str) -> Route:
+    return Route(
+        method,
+        "/bulk/{name}",
+        handler,
+        page=True,
+        permission=REQUEST,
+        scoped=True,
+        summary=summary,
+        max_body=_MAX_BODY,
+    )
+
+
+ROUTES = (
+    _route("GET", show_bulk, "What an action would do to many devices"),
+    _route("POST", do_bulk, "Do something to many devices"),
+)

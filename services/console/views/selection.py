@@ -1,0 +1,63 @@
+"""Which devices a filter means, for a command to all of them: exactly, and at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
+
+from services.console.store import view_lists as lists
+from services.console.views.filters import Filters
+from services.console.views.queries import READING
+from shared.db.pool import Pool, transaction
+from shared.events.devices import Platform
+from shared.runtime.clock import Clock
+from shared.runtime.http import Reach
+
+MOST: Final = 100_000
+MANAGED: Final = "enrolled"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Devices that would be asked, and how many of those that were meant are left out."""
+
+    device_ids: list[UUID]
+    left_out: int
+    """Not managed, beyond reach, or of a platform that is not asked."""
+
+
+class Selection:
+    def __init__(self, pool: Pool, clock: Clock) -> None:
+        self._pool, self._clock = pool, clock
+
+    async def matching(self, filters: Filters, without: Collection[str], reach: Reach) -> Chosen:
+        """The managed devices that a list has now; at most MOST and one more."""
+        everything = await self._ids(filters, reach)
+        managed = not filters.status or MANAGED in filters.status
+        platforms = [one for one in filters.platform or tuple(Platform) if one not in without]
+        if not managed or not platforms:
+            return Chosen([], len(everything))
+        narrower = replace(filters, status=(MANAGED,), platform=tuple(platforms))
+        chosen = everything if narrower == filters else await self._ids(narrower, reach)
+        return Chosen(chosen, max(len(everything) - len(chosen), 0))
+
+    async def named(
+        self, device_ids: Collection[UUID], without: Collection[str], reach: Reach
+    ) -> Chosen:
+        """Those of some devices that are managed."""
+        async with transaction(self._pool, READING) as tx:
+            rows = await lists.some(tx, list(device_ids), reach)
+        chosen = sorted(
+            row["device_id"]
+            for row in rows
+            if row["status"] == MANAGED and row["platform"] not in without
+        )
+        return Chosen(chosen, len(set(device_ids)) - len(chosen))
+
+    async def _ids(self, filters: Filters, reach: Reach) -> list[UUID]:
+        async with transaction(self._pool, READING) as tx:
+            matching = lists.conditions(filters, reach, self._clock.now())
+            await lists.search(tx, matching, filters.words)
+            return await lists.few(tx, matching, MOST + 1)

@@ -1,0 +1,168 @@
+"""One command for many devices: exactly those that were shown, and the number typed."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from services.console.app import SERVICE
+from shared.events import uuid7
+from shared.events.devices import Platform
+from shared.runtime.clock import FixedClock
+from shared.runtime.testing import Answer, RecordedCalls, trial
+from tests.console.browsing import Browser, signed_in
+from tests.console.fleet import START, Console
+from tools.embedded.testing import MakeDatabase
+
+COMMANDS = "/api/v1/commands"
+LOCK = ("command.request", "command.device.lock")
+REFRESH = "command.inventory.refresh"
+COMMAND_ID = uuid7()
+
+
+@pytest.fixture
+def calls() -> RecordedCalls:
+    calls = RecordedCalls()
+    calls.answers["command_queue", COMMANDS] = {"command_id": str(COMMAND_ID), "state": "active"}
+    return calls
+
+
+@pytest.fixture
+async def view(
+    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
+) -> AsyncIterator[Console]:
+    dsn, clock = await make_database("console"), FixedClock(START)
+    async with trial(SERVICE, dsn, tmp_path, clock=clock, internal=calls) as service:
+        yield Console(service, clock)
+
+
+@pytest.fixture
+async def browser(view: Console) -> Browser:
+    return await signed_in(view.service, everywhere=["inventory.read", *LOCK, REFRESH])
+
+
+def _words(answer: Answer) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
+
+
+async def _filled(browser: Browser, path: str, **fields: str) -> dict[str, str]:
+    text = (await browser.get(path)).text
+    [key] = re.findall(r'name="key" value="([^"]+)"', text)
+    [count] = re.findall(r'name="count" value="([^"]+)"', text)
+    return {"key": key, "count": count, **fields}
+
+
+def _asked(calls: RecordedCalls) -> list[Any]:
+    return [body for _, method, _, body in calls.calls if method == "POST"]
+
+
+@pytest.mark.usefixtures("proven")
+async def test_the_whole_filtered_list_gets_one_command(
+    view: Console, browser: Browser, calls: RecordedCalls
+) -> None:
+    wanted = sorted([str(await view.device(name=f"field {n}", tags=["field"])) for n in range(3)])
+    await view.device(name="office")
+    await view.device(name="field gone", tags=["field"], status="ended")
+    [whole] = {
+        html.unescape(one)
+        for one in re.findall(
+            r'href="(/bulk/lock\?[^"]+)"', (await browser.get("/devices?tag=field&limit=1")).text
+        )
+    }
+    assert whole == "/bulk/lock?tag=field&whole=true"
+    page = await browser.get(whole)
+    assert "Lock: 3 devices" in _words(page)
+    assert "1 of the list is left out: not managed" in _words(page)
+    fields = await _filled(browser, whole, serial="3", reason="stolen van")
+    answer = await browser.post(whole, fields)
+    assert answer.headers["Location"] == f"/commands/{COMMAND_ID}"
+    [body] = _asked(calls)
+    assert sorted(body["device_ids"]) == wanted
+    assert (body["kind"], body["reason"]) == ("device.lock", "stolen van")
+    assert body["idempotency_key"] == fields["key"]
+
+
+@pytest.mark.usefixtures("proven")
+async def test_selected_rows_alone_are_asked(
+    view: Console, browser: Browser, calls: RecordedCalls
+) -> None:
+    mine, other = await view.device(name="a"), await view.device(name="b")
+    path = f"/bulk/refresh?id={mine}"
+    fields = await _filled(browser, path)
+    assert (await browser.post(path, fields)).status == 303
+    [body] = _asked(calls)
+    assert body["device_ids"] == [str(mine)]
+    assert body["params"] == {"section": "device_information"}
+    assert str(other) not in str(body)
+
+
+@pytest.mark.usefixtures("proven")
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"serial": "1", "reason": "x"}, "What you typed is not 2"),
+        ({"serial": "2", "reason": ""}, "Say why"),
+        ({"serial": "2", "reason": "x", "count": "3"}, "The list has changed"),
+    ],
+)
+async def test_nothing_happens_by_mistake(
+    view: Console, browser: Browser, calls: RecordedCalls, fields: dict[str, str], said: str
+) -> None:
+    for name in "ab":
+        await view.device(name=name)
+    path = "/bulk/lock?whole=true"
+    answer = await browser.post(path, await _filled(browser, path, **fields))
+    assert answer.status == 422
+    assert said in _words(answer)
+    assert _asked(calls) == []
+
+
+async def test_without_a_choice_nothing_is_meant(view: Console, browser: Browser) -> None:
+    await view.device(name="a")
+    answer = await browser.get("/bulk/lock")
+    assert "No device is chosen" in _words(answer)
+    assert 'name="count"' not in answer.text
+
+
+async def test_it_steps_up_for_the_number(
+    view: Console, browser: Browser, calls: RecordedCalls
+) -> None:
+    for name in "ab":
+        await view.device(name=name)
+    path = "/bulk/lock?whole=true"
+    answer = await browser.post(path, await _filled(browser, path, serial="2", reason="x"))
+    assert answer.status == 403
+    assert "Lock: 2 devices" in _words(answer)
+    assert _asked(calls) == []
+
+
+@pytest.mark.usefixtures("proven")
+async def test_devices_beyond_reach_and_macs_are_left_out(
+    view: Console, calls: RecordedCalls
+) -> None:
+    mine, other = await view.device(name="a"), await view.device(name="b")
+    mac = await view.device(name="c", platform=Platform.MACOS)
+    group_id = await view.group("Mine", mine, mac)
+    scoped = await signed_in(view.service, everywhere=["inventory.read"], groups={group_id: LOCK})
+    named = urlencode({"id": [mine, other, mac]}, doseq=True)
+    for path in ("/bulk/lock?whole=true", f"/bulk/lock?{named}"):
+        answer = await scoped.get(path)
+        assert "Lock: 1 device" in _words(answer), path
+        fields = await _filled(scoped, path, serial="1", reason="x")
+        assert (await scoped.post(path, fields)).status == 303
+    assert [body["device_ids"] for body in _asked(calls)] == [[str(mine)]] * 2
+
+
+async def test_who_may_not_sees_why(view: Console) -> None:
+    await view.device(name="a")
+    reader = await signed_in(view.service, everywhere=["inventory.read"])
+    page = await reader.get("/devices")
+    assert "Lock : This needs the permission command.request." in _words(page)
+    assert "/bulk/lock" not in page.text
+    assert (await reader.get("/bulk/lock?whole=true")).status == 403
