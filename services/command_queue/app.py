@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from services.command_queue.approvals import Approvals
 from services.command_queue.budgets import Budgets
 from services.command_queue.connect import Connect
 from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
 from services.command_queue.delivery import Delivery
 from services.command_queue.fencing import Fencing
-from services.command_queue.http import api, devices, internal
+from services.command_queue.http import api, approvals, devices, internal
 from services.command_queue.identity import Identity
 from services.command_queue.intake import Intake
-from services.command_queue.jobs import jobs
+from services.command_queue.jobs import approval_jobs, jobs
 from services.command_queue.presence import Presence
 from services.command_queue.reading import Reading
 from services.command_queue.requests import Requests
@@ -28,9 +29,10 @@ from shared.runtime.service import Context, Parts, Service
 async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
     settings, pool, clock = context.settings, context.pool, context.clock
     road = context.road
-    expand, sweep = Wake(), Wake()
+    expand, sweep, release = Wake(), Wake(), Wake()
     requests = Requests(context.cipher, settings)
     budgets = Budgets(pool, clock, settings)
+    deciding = Approvals(pool, clock, context.cipher, settings)
     identity = Identity(road, clock, settings)
     delivery = Delivery(road, clock, context.cipher, context.sealing.keyring, settings)
     intake = Intake(road, clock, requests, expand)
@@ -47,9 +49,14 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 api.READING: Reading(pool),
                 api.SWEEP: sweep,
                 api.BUDGETS: budgets,
+                approvals.APPROVALS: deciding,
+                approvals.RELEASE: release,
             },
             handlers=handlers(requests, clock),
-            jobs=jobs(settings, pool, road, clock, budgets, expand, sweep),
+            jobs=[
+                *jobs(settings, pool, road, clock, budgets, expand, sweep),
+                *approval_jobs(pool, clock, deciding, release),
+            ],
         )
     finally:
         seen.cancel()
@@ -66,5 +73,5 @@ SERVICE = Service(
     summary="Every command to a device, from request to proven outcome",
     settings=CommandQueueSettings,
     build=build,
-    routes=[*devices.ROUTES, *api.ROUTES, *internal.ROUTES],
+    routes=[*devices.ROUTES, *approvals.ROUTES, *api.ROUTES, *internal.ROUTES],
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +20,10 @@ from shared.db.pool import Connection, Pool, transaction
 from shared.events.commands import CommandClass
 from shared.runtime.clock import Clock
 
+ALL_NEED: Final = 3
+ALL_WAIT: Final = timedelta(hours=24)
+"""Beyond the installation's budget: approvers, and how long those who look may say no."""
+_NOBODY: Final = ("service:", "job:")
 _CHARGED: Final = (CommandClass.DESTRUCTIVE, CommandClass.DISRUPTIVE)
 
 
@@ -37,6 +41,19 @@ class Weight:
     actor: str
     management: bool = False
     proposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a command is held, for metrics and for people, and who can let it run.
+
+    `needs`: so many distinct approvers, None: nobody can. `wait`: no sooner than so long after.
+    """
+
+    why: str
+    reason: str
+    needs: int | None = 1
+    wait: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +87,7 @@ class Budgets:
 
 async def judge(
     tx: Connection, weights: Sequence[Weight], settings: CommandQueueSettings, now: datetime
-) -> dict[UUID, str]:
+) -> dict[UUID, Hold]:
     """Return why commands are held; those not named may run, and must be charged in `tx`.
 
     Holds the installation's row until the transaction ends, when any of them can harm: so the
@@ -84,16 +101,30 @@ async def judge(
     classes = [kind for kind in _CHARGED if any(one.command_class is kind for one in charged)]
     budgets = await _read(tx, actors, classes, fleet, settings, now)
     left = {budget: budget.limit - budget.spent for budget in budgets}
-    holds: dict[UUID, str] = {}
+    holds: dict[UUID, Hold] = {}
     for one in charged:
-        why, reason = _hold(one, left)
-        if reason is None:
+        hold = _hold(one, left)
+        if hold is None:
             for budget in _of(one, left):
                 left[budget] -= one.targets
         else:
-            holds[one.command_id] = reason
-            metrics.HELD.labels(why).inc()
+            holds[one.command_id] = hold
+            metrics.HELD.labels(hold.why).inc()
     return holds
+
+
+async def judge_approved(
+    tx: Connection, one: Weight, settings: CommandQueueSettings, now: datetime
+) -> Hold | None:
+    """Why one person's approval is not enough: approvals lift the actor's limit, and only three of
+    them everybody's. Holds the installation's row; charge in `tx` what runs.
+    """
+    fleet = await charges.take_turns(tx)
+    left = {
+        budget: budget.limit - budget.spent
+        for budget in await _read(tx, [], [one.command_class], fleet, settings, now)
+    }
+    return _over_budget(one, left)
 
 
 async def charge(tx: Connection, spent: Sequence[Weight], now: datetime) -> None:
@@ -107,17 +138,32 @@ async def charge(tx: Connection, spent: Sequence[Weight], now: datetime) -> None
         await charges.add(tx, rows, now)
 
 
-def _hold(one: Weight, left: dict[Budget, int]) -> tuple[str, str | None]:
-    """Why a command is held, for the metric and for people."""
+def _hold(one: Weight, left: dict[Budget, int]) -> Hold | None:
     if one.management:
-        return "management", "only enrollment's own renewal may install an MDM payload"
+        why = "only enrollment's own renewal may install an MDM payload"
+        return Hold("management", why, needs=None)
+    everybodys = _over_budget(one, {key: of for key, of in left.items() if key.actor is None})
+    if everybodys is not None:
+        return _over_budget(one, left, everybodys)
     if one.proposed and one.command_class is CommandClass.DESTRUCTIVE:
-        return "proposed", "a service proposes it: a person has to decide"
+        return Hold("proposed", "a service proposes it: a person has to decide")
+    if one.proposed and one.actor.startswith(_NOBODY):
+        return Hold("no person", "no person is at its root: one has to decide")
+    return _over_budget(one, left)
+
+
+def _over_budget(
+    one: Weight, left: dict[Budget, int], everybodys: Hold | None = None
+) -> Hold | None:
+    """The first budget that has not room enough names the reason; everybody's takes the most."""
     for budget in _of(one, left):
         if one.targets > left[budget]:
-            whose = "everybody" if budget.actor is None else "actor"
-            return f"{whose} {budget.window.words}", _over(one, budget, left[budget])
-    return "", None
+            reason = _over(one, budget, left[budget])
+            if budget.actor is None or everybodys is not None:
+                why = f"everybody {budget.window.words}"
+                return Hold(why, reason, ALL_NEED, ALL_WAIT)
+            return Hold(f"actor {budget.window.words}", reason)
+    return None
 
 
 def _of(one: Weight, left: dict[Budget, int]) -> list[Budget]:

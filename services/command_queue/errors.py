@@ -22,9 +22,16 @@ class KeyTaken(CommandRefused):
         )
 
 
+class ApprovalRefused(CommandRefused):
+    """Somebody may not decide, or did not prove that it was they."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("approval_refused", detail)
+
+
 class NotFound(CommandRefused):
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}_unknown", f"There is no such {what}.")
+        super().__init__(f"{what.replace(' ', '_')}_unknown", f"There is no such {what}.")
 
 
 class OutOfReach(CommandRefused):

@@ -6,7 +6,8 @@ import time
 from datetime import timedelta
 from typing import Final
 
-from services.command_queue import expansion, measuring, sweeping
+from services.command_queue import expansion, measuring, releasing, sweeping
+from services.command_queue.approvals import Approvals
 from services.command_queue.budgets import Budgets
 from services.command_queue.expansion import Bite
 from services.command_queue.settings import CommandQueueSettings
@@ -69,6 +70,16 @@ def jobs(
         Job("analyze what has grown", 5, keep_plans),
         # Every process tells: the gauge of one that lost the job would stand still.
         Job("measure queues", 60, measure, single=False),
+    ]
+
+
+def approval_jobs(pool: Pool, clock: Clock, approvals: Approvals, wake: Wake) -> list[Job]:
+    async def queue_released() -> bool:
+        return await releasing.release(pool, clock.now())
+
+    return [
+        Job("release approved commands", 30, approvals.release_ripe),
+        Job("queue released targets", 5, queue_released, wake=wake),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import heapq
 from collections.abc import Sequence
@@ -34,3 +35,9 @@ async def digest(ids: Sequence[UUID]) -> str:
     async for some in turns.pieces(ids):
         found.update(b"".join([one.bytes for one in some]))
     return found.hexdigest()
+
+
+def holds(devices: Sequence[UUID], one: UUID) -> bool:
+    """Whether it is one of the sorted devices."""
+    at = bisect.bisect_left(devices, one)
+    return at < len(devices) and devices[at] == one

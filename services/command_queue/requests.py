@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,13 @@ from uuid import UUID
 
 import orjson
 
-from services.command_queue import budgets, catalogue, long_lists, metrics, trails
+from services.command_queue import budgets, catalogue, holding, long_lists, metrics, trails
 from services.command_queue.apple import wire
-from services.command_queue.budgets import Weight
+from services.command_queue.budgets import Hold, Weight
 from services.command_queue.catalogue import Order
 from services.command_queue.errors import CommandRefused, KeyTaken
 from services.command_queue.settings import CommandQueueSettings
-from services.command_queue.store import commands, outcomes, targets
+from services.command_queue.store import approvals, commands, outcomes, targets
 from services.command_queue.store.targets import Chunk, Frozen
 from shared.bus import outbox
 from shared.db.pool import Connection
@@ -183,15 +182,25 @@ class Requests:
                 for one in stored
             ],
         )
+        held = [one for one in stored if one.command_id in holds]
+        if held:
+            frozen = [self._frozen(one, holds[one.command_id], now) for one in held]
+            await approvals.hold(tx, frozen)
         for one in stored:
             metrics.REQUESTED.labels(one.order.kind, "accepted").inc()
         created = {row.command_id: row for row in rows}
         events: list[Event] = [_event(one, created[one.command_id]) for one in stored]
-        events += [_alarm(one, holds[one.command_id]) for one in stored if one.command_id in holds]
+        events += [_alarm(one, holds[one.command_id].reason) for one in held]
         await outbox.emit(tx, events)
         return {_key(one.ask): created[one.command_id].known for one in stored}
 
-    def _row(self, one: _Prepared, hold: str | None, now: datetime) -> commands.New:
+    def _frozen(self, one: _Prepared, hold: Hold, now: datetime) -> approvals.Holding:
+        """What people decide about: the documents as devices would get them."""
+        document = wire.render(one.order.command, one.command_id)
+        clear = holding.opener(one.command_id, self._cipher if one.order.secret else None)
+        return holding.frozen(one.command_id, hold, document, one.chunks, clear, now)
+
+    def _row(self, one: _Prepared, hold: Hold | None, now: datetime) -> commands.New:
         ask, order = one.ask, one.order
         cause = ask.cause.meta if ask.cause else None
         return commands.New(
@@ -211,7 +220,7 @@ class Requests:
             reason=ask.reason,
             idempotency_key=ask.idempotency_key,
             state="active" if hold is None else "held",
-            hold_reason=hold,
+            hold_reason=None if hold is None else hold.reason,
             priority=ask.priority,
             target_count=one.count,
             created_at=now,
@@ -282,14 +291,8 @@ def _check_targets(ask: Ask, devices: Sequence[UUID], most: int) -> None:
         raise CommandRefused("targets_missing", "Name at least one device.")
     if count > most:
         raise CommandRefused("targets_too_many", f"Name at most {most} devices in one command.")
-    if ask.bodies and not all(_is_in(devices, device) for device in ask.bodies):
+    if ask.bodies and not all(long_lists.holds(devices, device) for device in ask.bodies):
         raise CommandRefused("bodies_invalid", "bodies names a device that is not a target.")
-
-
-def _is_in(devices: Sequence[UUID], one: UUID) -> bool:
-    """Whether it is one of the sorted devices."""
-    at = bisect.bisect_left(devices, one)
-    return at < len(devices) and devices[at] == one
 
 
 def _with_class_of_all(order: Order, own: Sequence[Order]) -> Order:

@@ -63,6 +63,10 @@ class CommandQueueSettings(Settings):
     """The same for everybody together."""
     disruptive_of_actor: tuple[Window, ...] = (Window(minutes=10, least=50),)
     disruptive_of_all: tuple[Window, ...] = (Window(minutes=60, least=50, share=0.05),)
+    console_url: str = ""
+    """Where people open the console: what their keys answer for. Empty: `api_url`."""
+    new_power_hours: int = Field(default=72, ge=0)
+    """How old the youngest of an approver's role, key and account must be."""
     management_profile_prefixes: list[str] = ["org.muster."]
     """Identifiers of Muster's own profiles: removing one ends management."""
 
@@ -83,3 +87,11 @@ class CommandQueueSettings(Settings):
     max_batch: int = Field(default=256, ge=1)
     large_bodies: int = Field(default=2, ge=1)
     """Bodies above a megabyte that are in memory at the same time."""
+
+    @property
+    def console_address(self) -> str:
+        return self.console_url or self.api_url
+
+    @property
+    def new_power_waits(self) -> timedelta:
+        return timedelta(hours=self.new_power_hours)

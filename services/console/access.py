@@ -15,6 +15,9 @@ from shared.bus import outbox
 from shared.db.pool import Connection
 from shared.events.access import AccountState, ApproverKey, HeldRole, LinkedIdentity, ViaRevoked
 
+SET_UP = "set-up"
+"""Who gave the first owner their role."""
+
 
 async def tell(tx: Connection, account_id: UUID) -> None:
     """The account as it is in this transaction, which holds its row."""
@@ -30,6 +33,7 @@ async def tell(tx: Connection, account_id: UUID) -> None:
         created_at=account.created_at,
         reset_at=account.reset_at,
         sealed=account.sealed,
+        set_up=any(grant.granted_by == SET_UP for grant in grants),
         roles=[
             HeldRole(
                 role_id=grant.role_id,

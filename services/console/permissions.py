@@ -30,6 +30,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "command.configuration.remove": "Remove profiles",
         "command.raw": "Send commands of one's own making",
         "command.cancel": "Cancel commands",
+        "command.approve": "Let held commands run, with a key of one's own, or refuse them",
         "guard.freeze": "Freeze all commands",
         "guard.unfreeze": "Lift a freeze",
     },
@@ -101,6 +102,7 @@ _OPERATOR = _HELP_DESK | {
 }
 FOR_PEOPLE_ONLY = frozenset(
     {
+        "command.approve",
         "guard.unfreeze",
         "identity.write",
         "people.write",

@@ -58,7 +58,7 @@ class Setup:
                 raise _refused()
             await accounts.add(tx, account_id, name, email, now)
             await accounts.set_password(tx, account_id, hashed, now)
-            await accounts.grant(tx, uuid7(), account_id, OWNER, None, now, "set-up")
+            await accounts.grant(tx, uuid7(), account_id, OWNER, None, now, access.SET_UP)
             after = {"name": name, "email": email, "role": OWNER}
             await auditing.record(tx, who, "setup", "console.setup", who.actor, after=after)
             await access.tell(tx, account_id)

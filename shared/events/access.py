@@ -49,6 +49,8 @@ class AccountState(Event):
     created_at: AwareDatetime
     reset_at: AwareDatetime | None
     """When its credentials were last set anew by a link that somebody else made."""
+    set_up: bool = False
+    """Made by the set-up link, and holds still what that gave it."""
     roles: list[HeldRole]
     keys: list[ApproverKey]
     identities: list[LinkedIdentity] = []

@@ -73,6 +73,19 @@ class CommandCancelled(CommandEvent):
         return str(self.command_id)
 
 
+class CommandReleased(CommandEvent):
+    """A held command was approved, and runs from now on."""
+
+    TYPE: ClassVar[str] = "muster.command.released.v1"
+    command_id: UUID
+    approvers: list[Short]
+    released_at: AwareDatetime
+
+    @property
+    def subject(self) -> str:
+        return str(self.command_id)
+
+
 class GuardAlarmed(CommandEvent):
     """Somebody must look: a command was held, or commands were frozen."""
 

@@ -92,6 +92,7 @@ EVENTS: dict[str, type[Event]] = {
         device_state.AuthorityPublished,
         commands.CommandCreated,
         commands.CommandCancelled,
+        commands.CommandReleased,
         commands.GuardAlarmed,
         commands.CommandQueued,
         commands.CommandDeferred,

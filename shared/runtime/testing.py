@@ -102,10 +102,11 @@ class Trial:
         actor: str = "tester",
         permissions: Sequence[str] = ("*",),
         groups: Mapping[UUID, Sequence[str]] | None = None,
+        via: str | None = None,
     ) -> str:
         """What the console would give to a person; `permissions` on all devices."""
         return self._signer("console").access(
-            actor, self.running.name, permissions, timedelta(minutes=10), groups=groups
+            actor, self.running.name, permissions, timedelta(minutes=10), groups=groups, via=via
         )
 
     def _signer(self, service: str) -> Signer:
@@ -122,12 +123,13 @@ class Trial:
         actor: str = "tester",
         permissions: Sequence[str] = ("*",),
         groups: Mapping[UUID, Sequence[str]] | None = None,
+        via: str | None = None,
         as_service: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask an api route as a person, or an internal one as another service."""
         listener: ListenerName = "internal" if path.startswith("/internal/") else "api"
-        token = self.token(actor, permissions, groups)
+        token = self.token(actor, permissions, groups, via)
         if as_service is not None:
             token = self._signer(as_service).internal(self.running.name)
         given = {"Authorization": f"Bearer {token}", **(headers or {})}

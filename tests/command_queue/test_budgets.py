@@ -186,7 +186,7 @@ async def test_a_service_may_propose_destruction_and_no_more(fleet: Fleet) -> No
     await _requested(fleet, phone, "compliance", kind="device.restart")
     [erase, restart] = await _states(fleet)
     assert erase == ("held", "a service proposes it: a person has to decide")
-    assert restart == ("active", None)
+    assert restart == ("held", "no person is at its root: one has to decide")
 
 
 async def test_a_repeat_is_charged_once(fleet: Fleet) -> None:

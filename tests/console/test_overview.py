@@ -17,6 +17,7 @@ from shared.events.commands import (
     CommandClass,
     CommandCreated,
     CommandFinished,
+    CommandReleased,
     TargetState,
 )
 from shared.events.compliance import PolicyChanged, VerdictState
@@ -151,6 +152,8 @@ async def test_what_happened_is_told_in_sentences(view: Console) -> None:
         ),
         _finished(device_id, command_id, "device.erase", TargetState.FAILED),
         CommandCancelled(command_id=command_id, actor="ada", reason="wrong floor"),
+        CommandReleased(command_id=uuid7(), approvers=["bob"], released_at=START),
+        CommandReleased(command_id=uuid7(), approvers=["a", "b", "cleo"], released_at=START),
         service="command_queue",
     )
     told = [row["text"] for row in (await view.get("/activity")).json["items"]]
@@ -164,6 +167,8 @@ async def test_what_happened_is_told_in_sentences(view: Console) -> None:
             "ada asked to erase 1,200 devices, held for approval",
             "Asked by ada to erase Ada's iPhone: the device failed",
             "ada cancelled a command: wrong floor",
+            "bob approved a held command: it runs",
+            "cleo and 2 more approved a held command: it runs",
         ]
     )
     of_device = (await view.get(f"/devices/{device_id}/activity")).json["items"]

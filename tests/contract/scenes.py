@@ -44,6 +44,8 @@ class Thing:
     marks: Sequence[str]
     channel_id: UUID | None = None
     command_id: UUID | None = None
+    held_id: UUID | None = None
+    """A command that waits for approval."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,11 @@ async def enrollment(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def command_queue(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
-    clock, environ = FixedClock(datetime.now(UTC)), {"MUSTER_COMMAND_QUEUE_FAN_OUT_SHARE": "1"}
+    clock = FixedClock(datetime.now(UTC))
+    environ = {
+        "MUSTER_COMMAND_QUEUE_FAN_OUT_SHARE": "1",
+        "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ACTOR": '[{"minutes": 10, "least": 0}]',
+    }
     dsn = await make("command_queue")
     async with trial(COMMAND_QUEUE, dsn, folder, clock=clock, environ=environ) as service:
         fleet = Fleet(service, clock)
@@ -115,21 +121,29 @@ async def command_queue(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene
 
 
 async def _commanded(fleet: Fleet, phone: Phone, thing: Thing) -> Thing:
-    """Somebody with the thing's group only has asked it for something."""
-    body = {
-        "kind": "inventory.refresh",
-        "params": {"section": "security"},
-        "device_ids": [phone.device_id],
-        "idempotency_key": f"first {phone.device_id}",
-    }
-    asked = await fleet.trial.call(
-        "POST", "/api/v1/commands", body, permissions=(), groups={thing.group_id: ("*",)}
-    )
-    assert asked.status == 202, asked.text
+    """Somebody with the thing's group only has asked it for something, and to erase it."""
+    asked = [
+        await fleet.trial.call(
+            "POST",
+            "/api/v1/commands",
+            {
+                "kind": kind,
+                "params": params,
+                "device_ids": [phone.device_id],
+                "idempotency_key": f"{kind} {phone.device_id}",
+            },
+            permissions=(),
+            groups={thing.group_id: ("*",)},
+        )
+        for kind, params in (("inventory.refresh", {"section": "security"}), ("device.erase", {}))
+    ]
+    assert [one.json["state"] for one in asked] == ["active", "held"]
     await fleet.job("expand targets")
-    command = asked.json["command_id"]
-    marks = (str(phone.device_id), str(phone.channel_id), phone.udid, command)
-    return Thing(phone.device_id, thing.group_id, marks, phone.channel_id, UUID(command))
+    command, held = (one.json["command_id"] for one in asked)
+    marks = (str(phone.device_id), str(phone.channel_id), phone.udid, command, held)
+    return Thing(
+        phone.device_id, thing.group_id, marks, phone.channel_id, UUID(command), UUID(held)
+    )
 
 
 @asynccontextmanager

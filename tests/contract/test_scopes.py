@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ class Row:
     done: int = 200
     shows: bool = True
     """Whether the answer names its device to those who may see it."""
+    held: bool = False
+    """Of the command that waits for approval."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -44,7 +47,8 @@ class Row:
 
     def url(self, of: Thing) -> str:
         names = {"device_id": of.device_id, "id": of.device_id, "group_id": of.group_id}
-        return self.path.format(**names, command_id=of.command_id) + self.query.format(of=of)
+        command_id = of.held_id if self.held else of.command_id
+        return self.path.format(**names, command_id=command_id) + self.query.format(of=of)
 
 
 def _listed(path: str, query: str = "") -> Row:
@@ -73,9 +77,15 @@ _V = "/api/v1/console"
 _DEVICE, _GROUP = f"{_I}/devices/{{device_id}}", f"{_I}/groups/{{group_id}}"
 
 
-def _act(path: str, body: dict[str, Any] | None = None, **expected: Any) -> Row:
+def _act(path: str, body: Any = None, **expected: Any) -> Row:
     """A POST whose answer does not name the device."""
-    return Row("POST", path, body=lambda _: body or {}, shows=False, **expected)
+    made = body if callable(body) else lambda _: body or {}
+    return Row("POST", path, body=made, shows=False, **expected)
+
+
+def _word(_: Thing) -> Any:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    return {"approval_expires_at": later.isoformat(), "credential": {}}
 
 
 def _members(path: str) -> Row:
@@ -85,6 +95,7 @@ def _members(path: str) -> Row:
     return Row("POST", path, body=body, code="group_unknown", shows=False)
 
 
+_VIA: Final = "session:walk"
 _WHY: Final = {"reason": "walk"}
 
 # In this order: what ends something comes last.
@@ -138,6 +149,11 @@ WALK: Final = (
     Row("POST", _C, body=_command(all=True), refused=202, done=202, shows=False),
     Row("GET", f"{_C}/budgets", refused=200, shows=False),
     _act(f"{_C}/{{command_id}}/cancel", _WHY, code="command_unknown"),
+    _listed(f"{_C}/approvals"),
+    Row("GET", f"{_C}/{{command_id}}/approval", code="held_command_unknown", held=True),
+    # Nobody here has a key: who reaches it is told so.
+    _act(f"{_C}/{{command_id}}/approval", _word, code="held_command_unknown", done=403, held=True),
+    _act(f"{_C}/{{command_id}}/reject", _WHY, code="held_command_unknown", held=True),
     _listed(f"{_V}/devices"),
     _listed(f"{_V}/devices", "?q=serial"),
     _listed(f"{_V}/devices.csv"),
@@ -173,7 +189,7 @@ def test_every_scoped_route_is_in_the_walk() -> None:
 async def _with_group(scene: Scene, method: str, url: str, body: Any) -> Answer:
     """Somebody with every permission, on the group of the device inside."""
     groups = {scene.inside.group_id: ("*",)}
-    return await scene.service.call(method, url, body, permissions=(), groups=groups)
+    return await scene.service.call(method, url, body, permissions=(), groups=groups, via=_VIA)
 
 
 async def _traces(scene: Scene) -> list[str]:
@@ -212,7 +228,7 @@ async def _walk(scene: Scene, row: Row) -> None:
     if refused.status >= 400:
         assert refused.json["code"] == row.code
     assert await _traces(scene) == before, "nothing of the device outside was touched"
-    anybody = await scene.service.call(row.method, row.url(outside), body(outside))
+    anybody = await scene.service.call(row.method, row.url(outside), body(outside), via=_VIA)
     assert anybody.status == row.done, anybody.text
     assert bool(_named(anybody, outside)) >= row.shows, "the row asks for something else"
     within = await _with_group(scene, row.method, row.url(inside), body(inside))

@@ -16,7 +16,13 @@ from shared.bus.handlers import Handler, Handlers
 from shared.db import partitions
 from shared.db.pool import Connection, Pool, transaction
 from shared.events import Event
-from shared.events.commands import CommandCancelled, CommandClass, CommandCreated, CommandFinished
+from shared.events.commands import (
+    CommandCancelled,
+    CommandClass,
+    CommandCreated,
+    CommandFinished,
+    CommandReleased,
+)
 from shared.events.compliance import VerdictChanged
 from shared.events.devices import (
     CertificateIssued,
@@ -136,6 +142,16 @@ def _cancelled(event: CommandCancelled) -> store.Happening:
     )
 
 
+def _approved(event: CommandReleased) -> store.Happening:
+    return _happening(
+        event,
+        "command.released",
+        event.approvers[-1],
+        command_id=str(event.command_id),
+        approvers=len(event.approvers),
+    )
+
+
 def _finished(event: CommandFinished) -> store.Happening:
     return _happening(
         event,
@@ -194,6 +210,7 @@ NOTED: Final[Handlers] = {
     DeviceReleased: noting(_released),
     DeviceChanged: noting(_changed),
     CommandCancelled: noting(_cancelled),
+    CommandReleased: noting(_approved),
 }
 """Events that are only noted and counted."""
 

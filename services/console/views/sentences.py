@@ -112,6 +112,11 @@ def _cancelled(detail: Row, actor: str) -> str:
     return f"{actor} cancelled a command" + (f": {reason}" if reason else "")
 
 
+def _approved(detail: Row, actor: str) -> str:
+    others = detail.get("approvers", 1) - 1
+    return f"{actor}{f' and {others} more' if others else ''} approved a held command: it runs"
+
+
 def _finished(detail: Row, actor: str) -> str:
     outcome = _OUTCOMES.get(detail.get("state", ""), detail.get("state"))
     reason = detail.get("reason")
@@ -132,6 +137,7 @@ _SAY: Final[Mapping[str, Callable[[Row, str], str]]] = {
     "device.changed": _changed,
     "command.created": _asked,
     "command.cancelled": _cancelled,
+    "command.released": _approved,
     "command.finished": _finished,
     "verdict.changed": _judged,
 }
