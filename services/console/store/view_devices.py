@@ -63,11 +63,14 @@ SELECT device_id, concat_ws(' ', name, reported_name, serial, user_name, reporte
                             product, udid) AS words
 FROM device WHERE device_id = ANY($1::uuid[]) AND sequence > 0
 """
+# Who is found by the same words already is left out before their grams are worked out.
 INDEX = """
 INSERT INTO search (device_id, words)
-SELECT * FROM unnest($1::uuid[], $2::text[])
+SELECT * FROM unnest($1::uuid[], $2::text[]) AS news (device_id, words)
+WHERE NOT EXISTS (
+    SELECT FROM search WHERE search.device_id = news.device_id AND search.words = news.words
+)
 ON CONFLICT (device_id) DO UPDATE SET words = excluded.words
-    WHERE search.words <> excluded.words
 """
 PUT_INTO_GROUPS = """
 UPDATE device SET groups = news.groups, groups_sequence = news.sequence

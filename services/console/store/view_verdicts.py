@@ -18,6 +18,10 @@ INSERT INTO policy (policy_id, version, name, deleted)
 SELECT policy_id, version, name, deleted
 FROM jsonb_to_recordset($1::jsonb) AS news (
     policy_id uuid, version int, name text, deleted boolean)
+WHERE NOT EXISTS (
+    SELECT FROM policy WHERE policy.policy_id = news.policy_id
+       AND (policy.deleted OR (policy.version >= news.version AND NOT news.deleted))
+)
 ORDER BY policy_id
 ON CONFLICT (policy_id) DO UPDATE SET
     version = excluded.version, name = excluded.name, deleted = excluded.deleted
