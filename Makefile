@@ -41,6 +41,12 @@ check: ## lint, format, types, import contracts
 	$(BIN)/mypy services shared tools tests
 	$(BIN)/lint-imports
 
+screenshots: ## draw every screen, light and dark, desktop and phone, to build/screenshots/
+	@$(VENV) dev
+	@mkdir -p build/screenshots docs/images
+	@MUSTER_TEST_CHROMIUM=required MUSTER_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q tests/console/test_screens.py
+	@cp build/screenshots/devices-desktop-light.png build/screenshots/command-desktop-dark.png docs/images/
+
 assets: ## install what the console's pages need of npm, by the lock file
 	@$(VENV) embedded
 	@$(BIN)/python -m tools.embedded.assets

@@ -88,8 +88,8 @@ async def test_the_dialog_names_the_device_the_budget_and_who_approves(
         "Owner ada",
         "Ownership Corporate",
         "Last seen never",
-        "You: 2 of 5 left for 10 minutes",
-        "Everybody together: 0 of 9 left for 24 hours",
+        "You: 2 of 5 left in 10 minutes",
+        "Everybody together: 0 of 9 left in 24 hours",
         "no device hears of it until another person",
         "Type F17PQ0 to confirm",
     ):

@@ -1,0 +1,263 @@
+"""Every screen on a fleet: no serious accessibility fault, nothing wider than the screen, light and
+dark, desktop and phone. With MUSTER_SCREENSHOTS=FOLDER each is drawn there (make screenshots).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from playwright.async_api import Page, ViewportSize
+
+from services.console.app import SERVICE
+from shared.events import uuid7
+from shared.events.commands import CommandFinished, TargetState
+from shared.events.compliance import VerdictState
+from shared.events.devices import Ownership, Platform
+from shared.runtime.clock import FixedClock
+from shared.runtime.testing import RecordedCalls, trial
+from tests.conftest import REPOSITORY
+from tests.console.browsing import Browser, signed_in
+from tests.console.chromium import NEEDED, chromium, free_port
+from tests.console.fleet import START, Console
+from tools.embedded import assets
+from tools.embedded.home import Home
+from tools.embedded.testing import MakeDatabase
+
+pytestmark = NEEDED
+SIZES = {
+    "desktop": ViewportSize(width=1280, height=900),
+    "phone": ViewportSize(width=390, height=844),
+}
+COMMANDS = "/api/v1/commands"
+COMMAND_ID = uuid7()
+_PEOPLE = ("Ada", "Grace", "Jonas", "Tove", "Emil", "Mary", "Alan", "Edsger", "Barbara", "Linus")
+_KINDS = (
+    (Platform.IOS, "iPhone", "iPhone 15", "iPhone15,4", "17.6.1"),
+    (Platform.IPADOS, "iPad", "iPad (10th generation)", "iPad13,18", "18.1"),
+    (Platform.MACOS, "MacBook Air", "MacBook Air (M2)", "Mac14,2", "15.0.1"),
+)
+_STATES = (VerdictState.COMPLIANT, VerdictState.COMPLIANT, VerdictState.NONCOMPLIANT)
+
+
+@pytest.fixture
+def calls() -> RecordedCalls:
+    return RecordedCalls()
+
+
+@pytest.fixture
+async def view(
+    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
+) -> AsyncIterator[Console]:
+    home, port, clock = Home.at(REPOSITORY / ".muster"), free_port(), FixedClock(START)
+    assets.ensure(home)
+    environ = {
+        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
+        "MUSTER_API_PORT": str(port),
+        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
+    }
+    dsn = await make_database("console")
+    async with trial(
+        SERVICE, dsn, tmp_path, clock=clock, internal=calls, environ=environ
+    ) as service:
+        yield Console(service, clock)
+
+
+async def _fleet(view: Console) -> list[UUID]:
+    """Thirty devices of ten people, judged and seen, some in a group."""
+    policy, devices = uuid7(), []
+    for number in range(30):
+        who = _PEOPLE[number % len(_PEOPLE)]
+        platform, noun, model, product, version = _KINDS[number % len(_KINDS)]
+        device_id = await view.device(
+            name=f"{who}'s {noun}",
+            serial=f"C39XK{number:05}",
+            udid=f"00008110-{number:016X}",
+            user=f"{who.lower()}@example.org",
+            model=model,
+            product=product,
+            platform=platform,
+            os_version=version,
+            ownership=Ownership.PERSONAL if number % 7 == 6 else Ownership.CORPORATE,
+            supervised=number % 7 != 6,
+            tags=["field"] if number % 4 == 0 else [],
+        )
+        await view.seen(device_id, timedelta(minutes=7 * number))
+        await view.verdict(device_id, policy, _STATES[number % len(_STATES)])
+        devices.append(device_id)
+    await view.group("Field service", *devices[:4])
+    for device_id in devices[:3]:
+        finished = CommandFinished(
+            device_id=device_id,
+            command_id=uuid7(),
+            kind="device.lock",
+            state=TargetState.ACKNOWLEDGED,
+            queued_at=START,
+            finished_at=START,
+        )
+        await view.service.hears(finished, service="command_queue")
+    return devices
+
+
+def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
+    """What the other services answer."""
+    command: dict[str, Any] = {
+        "command_id": str(COMMAND_ID),
+        "kind": "device.restart",
+        "request_type": "RestartDevice",
+        "command_class": "disruptive",
+        "summary": {"request_type": "RestartDevice"},
+        "actor": actor,
+        "reason": "the new Wi-Fi profile needs it",
+        "state": "active",
+        "hold_reason": None,
+        "end_reason": None,
+        "target_count": 30,
+        "created_at": (START - timedelta(minutes=4)).isoformat(),
+        "expires_at": (START + timedelta(days=7)).isoformat(),
+        "progress": {"acknowledged": 21, "failed": 1, "sent": 3, "queued": 5},
+    }
+    erase = command | {
+        "kind": "device.erase",
+        "command_class": "destructive",
+        "state": "held",
+        "target_count": 12,
+        "reason": "sold",
+    }
+    lock = command | {"kind": "device.lock", "state": "finished", "target_count": 1}
+    states = ("acknowledged", "acknowledged", "failed", "sent", "queued")
+    targets = [
+        {
+            "target_id": str(uuid7()),
+            "device_id": str(device_id),
+            "state": states[number % len(states)],
+            "reason": "needs a supervised device" if number % len(states) == 2 else None,
+            "errors": None,
+            "answer": {"Status": "Acknowledged"} if number % len(states) < 2 else None,
+            "finished_at": START.isoformat() if number % len(states) < 3 else None,
+        }
+        for number, device_id in enumerate(devices)
+    ]
+    one = {
+        "command_id": str(COMMAND_ID),
+        "kind": "device.lock",
+        "actor": actor,
+        "state": "sent",
+        "reason": None,
+        "errors": None,
+        "queued_at": START.isoformat(),
+        "expires_at": (START + timedelta(days=7)).isoformat(),
+        "finished_at": START.isoformat(),
+    }
+    done = one | {"state": "acknowledged"}
+    windows = ((10, 5, 3), (1440, 25, 3), (43200, 50, 3))
+    budgets = [
+        {
+            "whose": whose,
+            "command_class": kind,
+            "window_minutes": minutes,
+            "limit": limit * (1 if kind == "destructive" else 10),
+            "spent": spent,
+        }
+        for kind in ("destructive", "disruptive")
+        for whose in ("actor", "installation")
+        for minutes, limit, spent in windows
+    ]
+    facts = (("os.version", "17.6.1"), ("passcode.present", True), ("security.encrypted", True))
+    answers = {
+        f"{COMMANDS}?limit=50": {"items": [command, erase, lock], "next": "next"},
+        f"{COMMANDS}/{COMMAND_ID}": command,
+        f"{COMMANDS}/{COMMAND_ID}/targets?limit=50": {"items": targets, "next": None},
+        f"{COMMANDS}/{COMMAND_ID}/targets": {"items": targets[3:], "next": None},
+        f"{COMMANDS}/devices/{devices[3]}": {"queue": [one], "items": [done], "next": None},
+        f"{COMMANDS}/budgets": {"items": budgets},
+    }
+    for path, answer in answers.items():
+        calls.answers["command_queue", path] = answer
+    calls.answers["inventory", f"/api/v1/inventory/devices/{devices[3]}/facts"] = {
+        "items": [{"name": name, "value": value} for name, value in facts]
+    }
+    calls.answers["inventory", "/api/v1/inventory/facts"] = {
+        "items": [{"name": name, "about": "what the device said last"} for name, _ in facts]
+    }
+
+
+def _screens(owner: Browser, devices: list[UUID]) -> dict[str, str]:
+    """By the name of its picture, where each screen is."""
+    one = f"/devices/{devices[3]}"
+    return {
+        "overview": "/",
+        "devices": "/devices",
+        "devices-none": "/devices?q=nobody",
+        "device": one,
+        **{f"device-{tab}": f"{one}?tab={tab}" for tab in ("inventory", "compliance", "timeline")},
+        "device-commands": f"{one}?tab=commands&asked={COMMAND_ID}",
+        "device-lock": f"{one}/actions/lock",
+        "device-erase": f"{one}/actions/erase",
+        "bulk": "/bulk/erase?tag=field&whole=true",
+        "commands": "/commands",
+        "command": f"/commands/{COMMAND_ID}",
+        "people": "/settings/people",
+        "person": f"/settings/people/{owner.account_id}",
+        "roles": "/settings/roles",
+        "factors": "/me/factors",
+        "tokens": "/me/tokens",
+        "sessions": "/me/sessions",
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_screen_can_be_used_by_everybody(
+    view: Console, calls: RecordedCalls, size: str, scheme: str
+) -> None:
+    owner = await signed_in(view.service, role="owner")
+    devices = await _fleet(view)
+    _others(calls, devices, f"account:{owner.account_id}")
+    url = view.service.context.settings.address
+    axe = assets.axe(Home.at(REPOSITORY / ".muster")).read_text()
+    faults: list[object] = []
+    async with chromium() as browser:
+        # The policy lets no foreign script in, and axe is one.
+        context = await browser.new_context(
+            viewport=SIZES[size],
+            color_scheme="dark" if scheme == "dark" else "light",
+            bypass_csp=True,
+            timezone_id="UTC",
+            reduced_motion="reduce",
+        )
+        await context.add_cookies(
+            [{"name": "muster", "value": owner.cookies["muster"], "url": url}]
+        )
+        page = await context.new_page()
+        await page.clock.install(time=START)
+        for name, path in _screens(owner, devices).items():
+            await page.goto(url + path)
+            faults += [(name, fault) for fault in await _faults(page, axe)]
+            await _draw(page, f"{name}-{size}-{scheme}.png")
+    assert not faults, "\n".join(map(str, faults))
+
+
+async def _faults(page: Page, axe: str) -> list[object]:
+    found: list[object] = []
+    if await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        found.append("wider than the screen")
+    await page.evaluate(axe)
+    said = await page.evaluate("axe.run()")
+    return found + [
+        (fault["id"], node["html"], node["failureSummary"])
+        for fault in said["violations"]
+        if fault["impact"] in {"serious", "critical"}
+        for node in fault["nodes"][:2]
+    ]
+
+
+async def _draw(page: Page, name: str) -> None:
+    folder = os.environ.get("MUSTER_SCREENSHOTS")
+    if folder:
+        await page.screenshot(path=Path(folder) / name, full_page="phone" in name)
