@@ -52,7 +52,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 approvals.APPROVALS: deciding,
                 approvals.RELEASE: release,
             },
-            handlers=handlers(requests, clock),
+            handlers=handlers(requests, clock, settings.new_power_waits),
             jobs=[
                 *jobs(settings, pool, road, clock, budgets, expand, sweep),
                 *approval_jobs(pool, clock, deciding, release),

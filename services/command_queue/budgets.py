@@ -32,7 +32,7 @@ class Weight:
     """What a command would cost, and who is at its root.
 
     `management`: it would replace or end management itself. `proposed`: a service asks for it, and
-    no person has decided.
+    no person has decided. `protected`: so many of its devices are.
     """
 
     command_id: UUID
@@ -41,6 +41,7 @@ class Weight:
     actor: str
     management: bool = False
     proposed: bool = False
+    protected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ def _hold(one: Weight, left: dict[Budget, int]) -> Hold | None:
     everybodys = _over_budget(one, {key: of for key, of in left.items() if key.actor is None})
     if everybodys is not None:
         return _over_budget(one, left, everybodys)
+    if one.protected:
+        return Hold("protected", f"{one.protected} of its devices are protected by their group")
     if one.proposed and one.command_class is CommandClass.DESTRUCTIVE:
         return Hold("proposed", "a service proposes it: a person has to decide")
     if one.proposed and one.actor.startswith(_NOBODY):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -16,6 +16,7 @@ from shared.events.commands import CommandClass
 Pin = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 Message = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+_CLASSES: Final = (CommandClass.HARMLESS, CommandClass.DISRUPTIVE, CommandClass.DESTRUCTIVE)
 Section = Literal["device_information", "security", "applications", "profiles", "certificates"]
 
 # What DeviceInformation asks for by itself: what inventory reads. A device leaves out what it does
@@ -142,6 +143,20 @@ def make(kind: str, params: Mapping[str, Any]) -> Order:
         profile_identifier=profile.identifier if profile else None,
         removes=judgement.removes,
         management=profile.management if profile else False,
+    )
+
+
+def with_class_of_all(order: Order, own: Sequence[Order]) -> Order:
+    """A command is as dangerous as its most dangerous body."""
+    if not own:
+        return order
+    if any(one.request_type != order.request_type for one in own):
+        raise CommandRefused("bodies_invalid", "bodies holds another request than params.")
+    every = [order, *own]
+    return replace(
+        order,
+        command_class=max((one.command_class for one in every), key=_CLASSES.index),
+        management=any(one.management for one in every),
     )
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from services.command_queue import approvers, asking, devices, scoping
+from datetime import timedelta
+
+from services.command_queue import approvers, asking, devices, protection
 from services.command_queue.requests import Requests
 from shared.bus.handlers import Handlers
 from shared.events.access import AccountState
 from shared.events.commands import CommandRequested
 from shared.events.device_state import AuthorityPublished, DeviceState
-from shared.events.groups import DeviceGroups
+from shared.events.groups import DeviceGroups, GroupState
 from shared.runtime.clock import Clock
 
 
-def handlers(requests: Requests, clock: Clock) -> Handlers:
+def handlers(requests: Requests, clock: Clock, new_power_waits: timedelta) -> Handlers:
     return {
         DeviceState: devices.handler(clock),
         AuthorityPublished: devices.publish,
-        DeviceGroups: scoping.replace,
+        DeviceGroups: protection.of_devices(clock, new_power_waits),
+        GroupState: protection.of_groups(clock, new_power_waits),
         AccountState: approvers.handler(clock),
         CommandRequested: asking.handler(requests, clock),
     }

@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import orjson
 
-from services.command_queue import budgets, catalogue, holding, long_lists, metrics, trails
+from services.command_queue import (
+    budgets,
+    catalogue,
+    holding,
+    long_lists,
+    metrics,
+    protection,
+    trails,
+)
 from services.command_queue.apple import wire
 from services.command_queue.budgets import Hold, Weight
 from services.command_queue.catalogue import Order
@@ -26,8 +34,6 @@ from shared.events import Event, uuid7
 from shared.events.commands import CommandClass, CommandCreated, GuardAlarmed
 from shared.runtime.http import Reach
 from shared.sealed import LocalCipher
-
-_CLASSES: Final = (CommandClass.HARMLESS, CommandClass.DISRUPTIVE, CommandClass.DESTRUCTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ class Requests:
             own = {
                 device: catalogue.make(ask.kind, params) for device, params in ask.bodies.items()
             }
-            order = _with_class_of_all(order, list(own.values()))
+            order = catalogue.with_class_of_all(order, list(own.values()))
             order = await self._with_removal(tx, order)
             return await self._prepared(ask, order, own, now)
         except CommandRefused as refusal:
@@ -155,7 +161,7 @@ class Requests:
         own = order.removes.startswith(tuple(self._settings.management_profile_prefixes))
         if not own and await outcomes.profile_is_ours(tx, order.removes):
             return order
-        return _reclassed(order, CommandClass.DESTRUCTIVE)
+        return replace(order, command_class=CommandClass.DESTRUCTIVE)
 
     def _sealed(self, body: bytes, command_id: UUID, order: Order) -> bytes:
         if not order.secret:
@@ -168,7 +174,7 @@ class Requests:
         """Store what is asked for the first time; return by its key what was."""
         if not new:
             return {}
-        weights = {one.command_id: _weight(one) for one in new}
+        weights = {one.command_id: await self._weight(tx, one, now) for one in new}
         holds = await budgets.judge(tx, list(weights.values()), self._settings, now)
         rows = [self._row(one, holds.get(one.command_id), now) for one in new]
         ordinals = await commands.add(tx, rows)
@@ -193,6 +199,13 @@ class Requests:
         events += [_alarm(one, holds[one.command_id].reason) for one in held]
         await outbox.emit(tx, events)
         return {_key(one.ask): created[one.command_id].known for one in stored}
+
+    async def _weight(self, tx: Connection, one: _Prepared, now: datetime) -> Weight:
+        weight = _weight(one)
+        if weight.command_class is not CommandClass.DESTRUCTIVE:
+            return weight
+        devices = [device for chunk in one.chunks for device in chunk.device_ids]
+        return replace(weight, protected=await protection.count(tx, devices, now))
 
     def _frozen(self, one: _Prepared, hold: Hold, now: datetime) -> approvals.Holding:
         """What people decide about: the documents as devices would get them."""
@@ -293,34 +306,6 @@ def _check_targets(ask: Ask, devices: Sequence[UUID], most: int) -> None:
         raise CommandRefused("targets_too_many", f"Name at most {most} devices in one command.")
     if ask.bodies and not all(long_lists.holds(devices, device) for device in ask.bodies):
         raise CommandRefused("bodies_invalid", "bodies names a device that is not a target.")
-
-
-def _with_class_of_all(order: Order, own: Sequence[Order]) -> Order:
-    """A command is as dangerous as its most dangerous body."""
-    worst = order.command_class
-    management = order.management
-    for one in own:
-        if one.request_type != order.request_type:
-            raise CommandRefused("bodies_invalid", "bodies holds another request than params.")
-        worst = max(worst, one.command_class, key=_CLASSES.index)
-        management = management or one.management
-    if worst == order.command_class and management == order.management:
-        return order
-    return _reclassed(order, worst, management=management)
-
-
-def _reclassed(order: Order, command_class: CommandClass, *, management: bool = False) -> Order:
-    return Order(
-        kind=order.kind,
-        command=order.command,
-        command_class=command_class,
-        summary=order.summary,
-        secret=order.secret,
-        section=order.section,
-        profile_identifier=order.profile_identifier,
-        removes=order.removes,
-        management=order.management or management,
-    )
 
 
 def _digest(ask: Ask, devices: str, order: Order, own: Mapping[UUID, Order]) -> bytes:

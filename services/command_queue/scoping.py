@@ -13,7 +13,6 @@ from shared.runtime import turns
 from shared.runtime.http import Reach
 
 _PIECE: Final = 2000
-replace = scopes.replace
 
 
 async def refuse_outside(tx: Connection, device_ids: Sequence[UUID], reach: Reach) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from services.command_queue import settling
-from services.command_queue.store import approvals, charges, commands, pending
+from services.command_queue.store import approvals, charges, commands, pending, protection
 from services.command_queue.store.commands import Due
 from services.command_queue.store.outcomes import End
 from services.command_queue.store.pending import Open
@@ -104,6 +104,7 @@ async def tidy(pool: Pool, now: datetime, kept: timedelta) -> bool:
         await partitions.make_ahead(pool, table, days_ahead=_PARTITIONS_AHEAD)
     async with transaction(pool) as tx:
         await charges.forget(tx, now)
+        await protection.forget(tx, now)
         await approvals.forget(tx, partitions.bound(now - kept), now - kept)
         # Keys first: none may name a command that is dropped already.
         before = partitions.bound(now - _KEYS_KEPT)

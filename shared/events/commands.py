@@ -87,11 +87,11 @@ class CommandReleased(CommandEvent):
 
 
 class GuardAlarmed(CommandEvent):
-    """Somebody must look: a command was held, or commands were frozen."""
+    """Somebody must look: a command was held, commands were frozen, or what protects is to go."""
 
     TYPE: ClassVar[str] = "muster.guard.alarmed.v1"
     alarm_id: UUID
-    kind: Literal["held", "frozen"]
+    kind: Literal["held", "frozen", "weakened"]
     actor: Short
     reason: Text
     command_id: UUID | None = None
