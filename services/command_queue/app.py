@@ -13,10 +13,11 @@ from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
 from services.command_queue.delivery import Delivery
 from services.command_queue.fencing import Fencing
-from services.command_queue.http import api, approvals, devices, internal
+from services.command_queue.http import api, approvals, devices, freezes, internal
 from services.command_queue.identity import Identity
 from services.command_queue.intake import Intake
 from services.command_queue.jobs import approval_jobs, jobs
+from services.command_queue.lifting import Lifting
 from services.command_queue.presence import Presence
 from services.command_queue.reading import Reading
 from services.command_queue.requests import Requests
@@ -31,6 +32,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
     road = context.road
     expand, sweep, release = Wake(), Wake(), Wake()
     requests = Requests(context.cipher, settings)
+    control = Control(pool, clock)
     budgets = Budgets(pool, clock, settings)
     deciding = Approvals(pool, clock, context.cipher, settings)
     identity = Identity(road, clock, settings)
@@ -45,10 +47,11 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 devices.CONNECT: Connect(road, identity, delivery, presence, settings.large_bodies),
                 internal.FENCING: fencing,
                 api.INTAKE: intake,
-                api.CONTROL: Control(pool, clock),
+                api.CONTROL: control,
                 api.READING: Reading(pool),
                 api.SWEEP: sweep,
                 api.BUDGETS: budgets,
+                freezes.LIFTING: Lifting(pool, clock, settings),
                 approvals.APPROVALS: deciding,
                 approvals.RELEASE: release,
             },
@@ -73,5 +76,5 @@ SERVICE = Service(
     summary="Every command to a device, from request to proven outcome",
     settings=CommandQueueSettings,
     build=build,
-    routes=[*devices.ROUTES, *approvals.ROUTES, *api.ROUTES, *internal.ROUTES],
+    routes=[*devices.ROUTES, *approvals.ROUTES, *freezes.ROUTES, *api.ROUTES, *internal.ROUTES],
 )

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from services.command_queue import approvers, budgets, holding
+from services.command_queue import approvers, budgets, deciding, holding
 from services.command_queue.approvers import APPROVE, Standing
-from services.command_queue.assertions import AssertionRefused, Assertions
+from services.command_queue.assertions import Assertions
 from services.command_queue.budgets import Hold, Weight
 from services.command_queue.control import By, audited
-from services.command_queue.errors import ApprovalRefused, NotFound
+from services.command_queue.errors import NotFound
 from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.store import approvals as store
-from services.command_queue.store import approvers as accounts
 from services.command_queue.store import commands, scopes
 from services.command_queue.store.approvals import Approval, Held
 from shared.bus import outbox
@@ -31,8 +30,6 @@ from shared.runtime.clock import Clock
 from shared.runtime.http import Reach
 from shared.sealed import LocalCipher
 
-LONGEST: Final = timedelta(hours=24)
-"""How long an approval counts."""
 _LAST: Final = UUID(int=(1 << 128) - 1)
 
 
@@ -72,8 +69,7 @@ class Approvals:
 
     async def offer(self, command_id: UUID, reach: Reach, actor: str) -> Offer:
         """What would be approved, in words and as the digest that a key signs; raises NotFound."""
-        # Whole seconds: the digest must be the same when the answer brings the time back.
-        expires_at = (self._clock.now() + LONGEST).replace(microsecond=0)
+        expires_at = deciding.offered_until(self._clock.now())
         async with transaction(self._pool) as tx:
             held = await self._held(tx, command_id, reach)
             standing = await self._standing(tx, held, approvers.account_of(actor))
@@ -97,24 +93,14 @@ class Approvals:
         Raises NotFound and ApprovalRefused.
         """
         now = self._clock.now()
-        expires_at = expires_at.astimezone(UTC)
-        if not now < expires_at <= now + LONGEST:
-            raise ApprovalRefused("This was asked for too long ago: look at the command again.")
+        expires_at = deciding.still(expires_at, now)
         async with transaction(self._pool) as tx:
             held = await self._held(tx, command_id, reach)
             standing = await self._standing(tx, held, approvers.account_of(by.actor))
-            if standing.why_not is not None or standing.account is None:
-                raise ApprovalRefused(standing.why_not or "")
             digest = holding.digest(held, expires_at)
-            try:
-                key, count = self._assertions.check(digest, standing.keys, answer)
-            except AssertionRefused:
-                raise ApprovalRefused("The key did not sign what is to be approved here.") from None
-            if not await accounts.count(tx, key, count):
-                raise ApprovalRefused("The key answered twice at once: try again.")
-            account_id = standing.account.account_id
+            key = await deciding.prove(tx, self._assertions, standing, digest, answer)
             await store.approve(
-                tx, command_id, account_id, key.credential_id, digest, now, expires_at
+                tx, command_id, key.account_id, key.credential_id, digest, now, expires_at
             )
             after = {"digest": digest.hex(), "expires_at": expires_at.isoformat()}
             if standing.by_set_up:

@@ -91,19 +91,26 @@ class Control:
             "created_at": now,
         }
 
-    async def lift(self, freeze_id: UUID, by: By) -> bool:
-        """End a freeze; False when it had ended before. Raises NotFound.
-
-        Devices come for what waited when they are woken again, or by themselves.
+    async def cancel_all(self, command_class: CommandClass | None, by: By) -> UUID:
+        """Cancel all that was asked for before now: none of it is handed out from now on, and the
+        sweeper writes it down.
         """
+        now = self._clock.now()
+        id_ = uuid7(now)
         async with transaction(self._pool) as tx:
-            if not await freezes.exists(tx, freeze_id):
-                raise NotFound("freeze")
-            if not await freezes.lift(tx, freeze_id, self._clock.now(), by.actor):
-                return False
-            await outbox.emit(tx, [audited(by, "guard.unfreeze", str(freeze_id))])
-        metrics.FROZEN.labels("lifted").inc()
-        return True
+            await pending.stop_claims(tx)
+            reason = by.reason or "all cancelled"
+            await freezes.add(tx, id_, command_class, now, by.actor, reason, now, cancels=True)
+            alarm = GuardAlarmed(
+                alarm_id=id_,
+                kind="cancelled",
+                actor=by.actor,
+                reason=reason,
+                command_class=command_class,
+            )
+            after = {"command_class": command_class, "before": now.isoformat()}
+            await outbox.emit(tx, [audited(by, "command.cancel_all", str(id_), after=after), alarm])
+        return id_
 
     async def standing(self) -> Sequence[Record]:
         """Return the freezes in force."""

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from services.command_queue import settling
-from services.command_queue.store import approvals, charges, commands, pending, protection
+from services.command_queue.store import approvals, charges, commands, freezes, pending, protection
 from services.command_queue.store.commands import Due
 from services.command_queue.store.outcomes import End
 from services.command_queue.store.pending import Open
@@ -25,6 +25,8 @@ _OUT: Final = ("sent", "cancel_requested")
 _KEYS: Final = 5000
 _KEYS_KEPT: Final = timedelta(days=100)
 """Longer than any command lives, shorter than any is remembered."""
+_ON_ITS_WAY: Final = timedelta(minutes=1)
+"""Longer than a request can be between its time and its commit."""
 _PARTITIONS_AHEAD: Final = 35
 _PAST: Final = ("outcome", "past_command")
 
@@ -34,6 +36,7 @@ async def sweep(pool: Pool, now: datetime, patience: timedelta) -> bool:
 
     `patience` is how long after its expiry the answer to a command that is out is awaited.
     """
+    called_off = await _call_off(pool, now)
     async with transaction(pool) as tx:
         finished = await commands.finish(tx, now, _COMMANDS)
     later = 0
@@ -55,7 +58,24 @@ async def sweep(pool: Pool, now: datetime, patience: timedelta) -> bool:
     given_up = await _end(pool, overdue, _OUT, now)
     async with transaction(pool) as tx:
         await commands.postpone(tx, due, now, patience)
-    return _COMMANDS in {finished, later} or _TARGETS in {ended, asked, given_up}
+    return _COMMANDS in {finished, later, called_off} or _TARGETS in {ended, asked, given_up}
+
+
+async def _call_off(pool: Pool, now: datetime) -> int:
+    """Mark commands that were cancelled all at once; return how many."""
+    async with transaction(pool) as tx:
+        if (of := await freezes.called_off(tx)) is None:
+            return 0
+        await pending.stop_claims(tx)
+        found = await freezes.call_off(tx, of, now, _COMMANDS)
+        told = [
+            CommandCancelled(command_id=one, actor=of["actor"], reason=of["reason"][:300])
+            for one in found
+        ]
+        await outbox.emit(tx, told)
+        if len(found) < _COMMANDS and of["created_at"] <= now - _ON_ITS_WAY:
+            await freezes.lift(tx, of["freeze_id"], now, "job:sweep")
+    return len(found)
 
 
 async def _end(pool: Pool, due: Mapping[UUID, Due], states: tuple[str, ...], now: datetime) -> int:

@@ -87,11 +87,13 @@ class CommandReleased(CommandEvent):
 
 
 class GuardAlarmed(CommandEvent):
-    """Somebody must look: a command was held, commands were frozen, or what protects is to go."""
+    """Somebody must look: commands were held, frozen or all cancelled, a freeze was lifted, or
+    what protects is to go.
+    """
 
     TYPE: ClassVar[str] = "muster.guard.alarmed.v1"
     alarm_id: UUID
-    kind: Literal["held", "frozen", "weakened"]
+    kind: Literal["held", "frozen", "lifted", "cancelled", "weakened"]
     actor: Short
     reason: Text
     command_id: UUID | None = None

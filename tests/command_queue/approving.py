@@ -72,6 +72,16 @@ class Person:
         }
         return await self._call("POST", f"{API}/{command_id}/approval", body)
 
+    async def lift(self, freeze_id: str, offer: Any = None) -> Answer:
+        """Give one's word that a freeze may end."""
+        path = f"{API}/freeze/{freeze_id}/lift"
+        offer = offer or (await self._call("GET", path)).json
+        body = {
+            "approval_expires_at": offer["approval_expires_at"],
+            "credential": self.key.get(offer["options"] or {"challenge": "AAAA"}),
+        }
+        return await self._call("POST", path, body)
+
     async def reject(self, command_id: str) -> Answer:
         return await self._call("POST", f"{API}/{command_id}/reject", {"reason": "no"})
 

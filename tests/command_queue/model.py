@@ -142,9 +142,8 @@ class Model:
             self.frozen[command_class] = answer.json["freeze_id"]
 
     async def lift(self) -> None:
-        for freeze_id in self.frozen.values():
-            path = f"/api/v1/commands/freeze?freeze_id={freeze_id}&reason=model"
-            assert (await self.fleet.trial.call("DELETE", path)).json["lifted"]
+        # Whose keys it takes is in test_freezes.py; here it is what becomes of the queue.
+        await self.fleet.rows("UPDATE command_freeze SET lifted_at = now()")
         self.frozen.clear()
 
     async def sweep(self) -> None:

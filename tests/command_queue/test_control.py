@@ -11,6 +11,7 @@ from shared.events.commands import (
     CommandCancelled,
     TargetState,
 )
+from tests.command_queue.approving import aged
 from tests.command_queue.fleet import Fleet
 
 
@@ -131,14 +132,12 @@ async def test_a_target_that_is_not_expanded_yet_is_cancelled_with_its_command(
 
 async def test_a_freeze_stops_its_class_and_leaves_the_others(fleet: Fleet) -> None:
     phone = await fleet.enroll()
+    people = await aged(fleet, 2)
     lock = await fleet.ask(phone, kind="device.lock", priority=5)
     harmless = await fleet.ask(phone)
     freeze_id = await _freeze(fleet, command_class="disruptive")
     assert [one.command_uuid for one in await phone.drain()] == [harmless["command_id"]]
-    answer = await fleet.trial.call(
-        "DELETE", f"/api/v1/commands/freeze?freeze_id={freeze_id}&reason=over"
-    )
-    assert answer.json == {"lifted": True}
+    assert [(await one.lift(freeze_id)).json["lifted"] for one in people] == [False, True]
     assert [one.command_uuid for one in await phone.drain()] == [lock["command_id"]]
     assert (await fleet.trial.call("GET", "/api/v1/commands/freeze")).json["items"] == []
 

@@ -1,4 +1,4 @@
-"""/api/v1/commands: asking, looking, taking back, freezing."""
+"""/api/v1/commands: asking, looking, taking back."""
 
 from __future__ import annotations
 
@@ -152,31 +152,6 @@ async def budgets(request: web.Request) -> web.StreamResponse:
     return render(views.BudgetList(items=[views.BudgetView.of(one) for one in found]))
 
 
-async def freeze(request: web.Request) -> web.StreamResponse:
-    """POST /api/v1/commands/freeze: hand out nothing of a class, from this answer on."""
-    body = await parse_body(request, views.NewFreeze)
-    by = _by(request, "guard.freeze", body.reason)
-    begun = await request.config_dict[CONTROL].freeze(body.command_class, body.before, by)
-    return render(views.FreezeView(**begun), 201)
-
-
-async def freezes(request: web.Request) -> web.StreamResponse:
-    """GET /api/v1/commands/freeze: the freezes in force."""
-    rows = await request.config_dict[CONTROL].standing()
-    return render(views.FreezeList(items=[views.FreezeView(**row) for row in rows]))
-
-
-async def lift(request: web.Request) -> web.StreamResponse:
-    """DELETE /api/v1/commands/freeze?freeze_id=…&reason=…: end a freeze."""
-    query = parse_query(request, views.Lift)
-    by = _by(request, "guard.unfreeze", query.reason)
-    try:
-        done = await request.config_dict[CONTROL].lift(query.freeze_id, by)
-    except NotFound as refusal:
-        raise _problem(refusal) from None
-    return render(views.Lifted(lifted=done))
-
-
 def _reach(request: web.Request, permission: str) -> Reach:
     return caller(request).reach(permission)
 
@@ -241,33 +216,6 @@ ROUTES = [
         query=views.CommandsQuery,
         answer=views.CommandList,
         summary="List commands, newest first",
-    ),
-    Route(
-        "GET",
-        "/api/v1/commands/freeze",
-        freezes,
-        permission=READ,
-        answer=views.FreezeList,
-        summary="List the freezes in force",
-    ),
-    Route(
-        "POST",
-        "/api/v1/commands/freeze",
-        freeze,
-        permission="guard.freeze",
-        body=views.NewFreeze,
-        answer=views.FreezeView,
-        status=201,
-        summary="Hand out no command of a class",
-    ),
-    Route(
-        "DELETE",
-        "/api/v1/commands/freeze",
-        lift,
-        permission="guard.unfreeze",
-        query=views.Lift,
-        answer=views.Lifted,
-        summary="End a freeze",
     ),
     Route(
         "GET",

@@ -120,7 +120,7 @@ async def offer(request: web.Request) -> web.StreamResponse:
             path_id(request, "command_id"), reach, actor
         )
     except CommandRefused as refusal:
-        raise _problem(refusal) from None
+        raise problem(refusal) from None
     return render(
         OfferView(
             command=HeldView.model_validate(found.held, from_attributes=True),
@@ -135,7 +135,7 @@ async def offer(request: web.Request) -> web.StreamResponse:
 
 async def approve(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/commands/{command_id}/approval: a key's word for it."""
-    body, by = await parse_body(request, Approve), _by(request, None)
+    body, by = await parse_body(request, Approve), person(request, APPROVE, None)
     try:
         given = await request.config_dict[APPROVALS].approve(
             path_id(request, "command_id"),
@@ -145,7 +145,7 @@ async def approve(request: web.Request) -> web.StreamResponse:
             body.credential,
         )
     except CommandRefused as refusal:
-        raise _problem(refusal) from None
+        raise problem(refusal) from None
     if given.released:
         request.config_dict[RELEASE].set()
     return render(ApprovedView.model_validate(given, from_attributes=True))
@@ -154,26 +154,27 @@ async def approve(request: web.Request) -> web.StreamResponse:
 async def reject(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/commands/{command_id}/reject: it does not run, for this reason."""
     body = await parse_body(request, Reject)
-    by = _by(request, body.reason)
+    by = person(request, APPROVE, body.reason)
     try:
         done = await request.config_dict[APPROVALS].reject(
             path_id(request, "command_id"), caller(request).reach(APPROVE), by
         )
     except CommandRefused as refusal:
-        raise _problem(refusal) from None
+        raise problem(refusal) from None
     return render(Rejected(rejected=done))
 
 
-def _by(request: web.Request, reason: str | None) -> By:
+def person(request: web.Request, permission: str, reason: str | None) -> By:
+    """Who decides; raises Problem for whoever is not a person in a session."""
     who = caller(request)
     # The console leaves the right out of access tokens made from API tokens; here it is no use
     # to one that has it all the same.
     if not (who.via or "").startswith("session:"):
         raise Problem(403, "people_only", "Only a person who is signed in decides, never a token.")
-    return By(who.actor, APPROVE, reason, who.source)
+    return By(who.actor, permission, reason, who.source)
 
 
-def _problem(refusal: CommandRefused) -> Problem:
+def problem(refusal: CommandRefused) -> Problem:
     status = 403 if isinstance(refusal, ApprovalRefused) else 404
     return Problem(status, refusal.code, refusal.detail)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.command_queue.budgets import Budget
 from services.command_queue.requests import Accepted
@@ -163,39 +163,6 @@ class Cancel(BaseModel):
 class Cancelled(BaseModel):
     cancelled: bool
     """False: the command had ended before."""
-
-
-class NewFreeze(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    command_class: CommandClass | None = None
-    """None: every class."""
-    before: AwareDatetime | None = None
-    """Only what was asked for before this instant; None: also what will be asked for."""
-    reason: Text
-
-
-class FreezeView(BaseModel):
-    freeze_id: UUID
-    command_class: CommandClass | None
-    before: datetime | None
-    actor: str
-    reason: str
-    created_at: datetime
-
-
-class FreezeList(BaseModel):
-    items: list[FreezeView]
-    next: None = None
-
-
-class Lift(Page):
-    freeze_id: UUID
-    reason: Text
-
-
-class Lifted(BaseModel):
-    lifted: bool
 
 
 class CommandsQuery(Page):

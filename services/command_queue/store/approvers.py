@@ -53,7 +53,7 @@ SELECT permission, group_id, since, heard_at FROM approver_right
 WHERE account_id = $1 AND permission = $2
 """
 KEYS = """
-SELECT credential_id, public_key, since, heard_at, sign_count FROM approver_key
+SELECT account_id, credential_id, public_key, since, heard_at, sign_count FROM approver_key
 WHERE account_id = $1 ORDER BY since
 """
 COUNT = """
@@ -73,6 +73,7 @@ class Right:
 
 @dataclass(frozen=True, slots=True)
 class Key:
+    account_id: UUID
     credential_id: bytes
     public_key: bytes
     since: datetime
