@@ -178,7 +178,7 @@ def _of(one: Weight, left: dict[Budget, int]) -> list[Budget]:
 
 
 def _over(one: Weight, budget: Budget, left: int) -> str:
-    whose = "the installation's" if budget.actor is None else "your own"
+    whose = "the installation's" if budget.actor is None else "the asker's"
     spent = budget.limit - left
     return (
         f"{one.targets} {one.command_class} targets: {spent} of {budget.limit} of {whose} budget "

@@ -15,6 +15,7 @@ from services.console.directory import Directory
 from services.console.granting import Granting
 from services.console.http import (
     api,
+    approvals,
     assets,
     bulk,
     command_page,
@@ -142,6 +143,7 @@ SERVICE = Service(
         *device_asked.ROUTES,
         *device_actions.ROUTES,
         *bulk.ROUTES,
+        *approvals.ROUTES,
         *commands.ROUTES,
         *command_page.ROUTES,
     ),

@@ -106,7 +106,7 @@ async def test_a_share_of_a_large_fleet_is_everybodys_and_windows_slide(fleet: F
     phones = await fleet.enroll(16)
     assert (await _ask(fleet, *phones[:5], actor="ada"))["state"] == "active"
     own = await _ask(fleet, phones[5], actor="ada")
-    assert "5 of 5 of your own budget for 10 minutes" in own["hold_reason"]
+    assert "5 of 5 of the asker's budget for 10 minutes" in own["hold_reason"]
     assert (await _ask(fleet, *phones[5:10], actor="bob"))["state"] == "active"
     everybody = await _ask(fleet, phones[10], actor="eve")
     assert "10 of 10 of the installation's budget for one hour" in everybody["hold_reason"]
@@ -124,14 +124,14 @@ async def test_the_day_and_the_month_of_a_person_have_an_end(fleet: Fleet) -> No
         assert (await _ask(fleet, *phones))["state"] == "active"
         fleet.clock.advance(timedelta(minutes=11))
     held = await _ask(fleet, phones[0])
-    assert "25 of 25 of your own budget for one day" in held["hold_reason"]
+    assert "25 of 25 of the asker's budget for one day" in held["hold_reason"]
     fleet.clock.advance(timedelta(days=1))
     for _ in range(5):
         assert (await _ask(fleet, *phones))["state"] == "active"
         fleet.clock.advance(timedelta(minutes=11))
     fleet.clock.advance(timedelta(days=2))
     held = await _ask(fleet, phones[0])
-    assert "50 of 50 of your own budget for 30 days" in held["hold_reason"]
+    assert "50 of 50 of the asker's budget for 30 days" in held["hold_reason"]
 
 
 async def test_the_hour_is_never_overspent_by_many_at_once_or_by_splitting(fleet: Fleet) -> None:
@@ -147,7 +147,7 @@ async def test_what_disrupts_has_budgets_of_its_own(fleet: Fleet) -> None:
     asked = await _ask(fleet, *phones[:50], kind="device.restart")
     assert asked["state"] == "active"
     held = await _ask(fleet, phones[50], kind="device.restart")
-    assert "50 of 50 of your own budget for 10 minutes" in held["hold_reason"]
+    assert "50 of 50 of the asker's budget for 10 minutes" in held["hold_reason"]
     other = await _ask(fleet, phones[50], kind="device.restart", actor="bob")
     assert "the installation's budget for one hour" in other["hold_reason"]
     assert (await _ask(fleet, phones[0]))["state"] == "active"

@@ -176,6 +176,7 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
         f"{COMMANDS}/{COMMAND_ID}/targets": {"items": targets[3:], "next": None},
         f"{COMMANDS}/devices/{devices[3]}": {"queue": [one], "items": [done], "next": None},
         f"{COMMANDS}/budgets": {"items": budgets},
+        **_guarded(erase),
     }
     for path, answer in answers.items():
         calls.answers["command_queue", path] = answer
@@ -184,6 +185,39 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     }
     calls.answers["inventory", "/api/v1/inventory/facts"] = {
         "items": [{"name": name, "about": "what the device said last"} for name, _ in facts]
+    }
+
+
+def _guarded(erase: dict[str, Any]) -> dict[str, Any]:
+    """What is held and frozen."""
+    later = (START + timedelta(hours=24)).isoformat()
+    held = erase | {
+        "hold_reason": "12 destructive targets: 3 of 5 of the asker's budget are spent",
+        "needs": 1,
+        "not_before": START.isoformat(),
+        "given": 0,
+    }
+    freeze = {
+        "freeze_id": str(COMMAND_ID),
+        "command_class": None,
+        "before": None,
+        "actor": erase["actor"],
+        "reason": "a laptop was stolen",
+        "created_at": START.isoformat(),
+    }
+    word = {"account_id": str(uuid7()), "name": "Grace Hopper", "expires_at": later}
+    offer = {
+        "digest": "5f" * 32,
+        "approval_expires_at": later,
+        "given": [word | {"approved_at": START.isoformat()}],
+        "why_not": None,
+        "options": {"challenge": "X19f"},
+    }
+    return {
+        f"{COMMANDS}/approvals?limit=50": {"items": [held, held | {"needs": None}], "next": "more"},
+        f"{COMMANDS}/freeze": {"items": [freeze]},
+        f"{COMMANDS}/{COMMAND_ID}/approval": offer | {"command": held, "given": []},
+        f"{COMMANDS}/freeze/{COMMAND_ID}/lift": offer | {"freeze": freeze, "needs": 2},
     }
 
 
@@ -202,6 +236,9 @@ def _screens(owner: Browser, devices: list[UUID]) -> dict[str, str]:
         "bulk": "/bulk/erase?tag=field&whole=true",
         "commands": "/commands",
         "command": f"/commands/{COMMAND_ID}",
+        "approvals": "/approvals",
+        "approval": f"/approvals/{COMMAND_ID}",
+        "approval-freeze": f"/approvals/freezes/{COMMAND_ID}",
         "people": "/settings/people",
         "person": f"/settings/people/{owner.account_id}",
         "roles": "/settings/roles",

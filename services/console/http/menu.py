@@ -19,6 +19,7 @@ MENU = (
     Entry("Overview", "/", "home"),
     Entry("Devices", "/devices", "devices", "inventory.read"),
     Entry("Commands", "/commands", "send", "command.read"),
+    Entry("Approvals", "/approvals", "shield-check", "command.read"),
     Entry("People", "/settings/people", "users", "people.read"),
     Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
     Entry("Identity providers", "/settings/identity", "key", "people.read"),

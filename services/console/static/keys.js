@@ -34,8 +34,9 @@
     try {
       const data = button.dataset;
       const creates = data.keyCreate || data.keyOptions;
-      const asked = data.keyOptions
-        ? JSON.parse(data.keyOptions)
+      const given = data.keyOptions || data.keyRequest;
+      const asked = given
+        ? JSON.parse(given)
         : await send(data.keyCreate || data.keyAsk, JSON.parse(data.keyBody || "{}"));
       const credential = creates
         ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(asked) })
