@@ -67,10 +67,10 @@ class Bite(enum.IntEnum):
 async def expand(pool: Pool, now: datetime, patience: timedelta) -> Bite:
     """Expand the chunks that are next; more may wait unless it was nothing."""
     async with connected(pool) as connection:
-        chunks = await placing.next_chunks(connection, LIMIT)
+        chunks, others = await placing.next_chunks(connection, LIMIT)
         for same in _by_request_type(chunks):
-            await _place_plain(connection, same, now)
-        taken = await targets.read_next(connection, LIMIT)
+            others |= await _place_plain(connection, same, now)
+        taken = await targets.read_next(connection, LIMIT) if others else targets.Taken([], {})
     if taken.keys:
         async with transaction(pool) as tx:
             await lock_devices(tx, taken.devices)
@@ -95,13 +95,15 @@ def _by_request_type(chunks: Sequence[Chunk]) -> Iterable[list[Chunk]]:
     return found.values()
 
 
-async def _place_plain(connection: Connection, chunks: Sequence[Chunk], now: datetime) -> None:
+async def _place_plain(connection: Connection, chunks: Sequence[Chunk], now: datetime) -> bool:
+    """Queue what is plain of these chunks; True: some of it was not, and waits to be looked at."""
     known = _eligible_traits[chunks[0].asked.request_type]
-    placed = await placing.place(
+    placed, others = await placing.place(
         connection, [(one, _pattern(one.asked, now)) for one in chunks], known, now
     )
     metrics.QUEUED.inc(placed)
     waking.wake("command_queue")
+    return others
 
 
 async def resume(tx: Connection, device_ids: Collection[UUID], now: datetime) -> None:

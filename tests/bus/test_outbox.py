@@ -132,6 +132,16 @@ async def test_the_columns_are_those_of_debezium(pool: Pool) -> None:
     assert row["payload"] == orjson.loads(event.model_dump_json())
 
 
+async def test_long_events_are_packed_by_the_faster_method_where_there_is_one(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        offered = await connection.fetchval(
+            "SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+        )
+        await emitted(pool, changed(value="a" * 50_000))
+        used = await connection.fetchval("SELECT pg_column_compression(payload) FROM outbox")
+    assert used == ("lz4" if offered else "pglz")
+
+
 async def test_shards_are_the_same_for_ever() -> None:
     assert [outbox.shard_of(key) for key in ("a", "b", "device")] == [3, 9, 14]
     assert {outbox.shard_of(str(uuid7())) for _ in range(1000)} == set(range(16))

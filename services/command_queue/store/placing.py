@@ -74,7 +74,9 @@ WITH taken AS MATERIALIZED (
     ) AS others
     WHERE coalesce(counted.placed, 0) < cardinality(taken.device_ids)
 )
-SELECT coalesce(sum(placed), 0)::bigint AS placed FROM counted
+SELECT coalesce(sum(placed), 0)::bigint AS placed,
+       (SELECT coalesce(sum(cardinality(device_ids)), 0)::bigint FROM taken) AS taken
+FROM counted
 """
 
 
@@ -86,12 +88,14 @@ class Chunk:
     asked: Asked
 
 
-async def next_chunks(tx: Connection, limit: int) -> list[Chunk]:
-    """Return the plain chunks that are next, together at most `limit` targets, or one chunk.
+async def next_chunks(tx: Connection, limit: int) -> tuple[list[Chunk], bool]:
+    """Return the plain chunks that are next, and whether there may be others.
 
-    Of small commands twice as many.
+    Together at most `limit` targets, or one chunk; of small commands twice as many.
     """
-    return [Chunk(row["chunk"], Asked.of(row)) for row in await tx.fetch(NEXT_PLAIN, limit)]
+    rows = await tx.fetch(NEXT_PLAIN, limit)
+    chunks = [Chunk(row["chunk"], Asked.of(row)) for row in rows]
+    return chunks, not rows or rows[0]["others"]
 
 
 async def place(
@@ -99,15 +103,15 @@ async def place(
     chunks: Sequence[tuple[Chunk, outbox.Row]],
     traits: Collection[int],
     now: datetime,
-) -> int:
-    """Queue the plain targets of chunks of one request type; return how many that were.
+) -> tuple[int, bool]:
+    """Queue the plain targets of chunks of one request type; how many, and whether others came up.
 
     `traits` are those that are known to be eligible; a row is the pattern of what the targets of
     its chunk are told of. What is not plain is a chunk that is not plain thereafter. One
     transaction.
     """
     said = [row for _, row in chunks]
-    placed: int = await connection.fetchval(
+    [row] = await connection.fetch(
         PLACE,
         [one.asked.ordinal for one, _ in chunks],
         [one.chunk for one, _ in chunks],
@@ -123,4 +127,4 @@ async def place(
         said[0].type,
         datetime.now(UTC),
     )
-    return placed
+    return row["placed"], row["placed"] < row["taken"]

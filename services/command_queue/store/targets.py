@@ -41,7 +41,8 @@ c.correlation_id, c.traceparent
 # Small commands fill a bite of twice as many targets, which costs each a little less; the chunks of
 # large ones go one by one.
 NEXT_PLAIN = f"""
-SELECT next.chunk, {_COMMAND} {_NEXT.format(plain=True)}
+SELECT next.chunk, EXISTS (SELECT FROM target WHERE NOT plain) AS others, {_COMMAND}
+{_NEXT.format(plain=True)}
 WHERE next.total <= greatest(
     CASE WHEN next.chunk = 0 AND next.size < $1 THEN 2 * $1 ELSE $1 END, next.size)
 """
