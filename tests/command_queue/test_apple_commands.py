@@ -169,6 +169,17 @@ def test_device_information_asks_for_what_inventory_reads() -> None:
             ),
             _DISRUPTIVE,
         ),
+        *(
+            ("configuration.install", _install(_profile({**WIFI, **more})), _DESTRUCTIVE)
+            for more in (
+                {"MaximumFailedAttempts": 5},
+                {"maxFailedAttempts": "six"},
+                {"maxFailedAttempts": True},
+                {"Deep": [{"RemovalDate": "2030"}]},
+                {"Deep": {"EncryptedPayloadContent": b"x"}},
+            )
+        ),
+        ("raw", _raw({"RequestType": "SetFirmwarePassword", "NewPassword": "x"}), _DESTRUCTIVE),
         ("raw", _raw({"RequestType": "SecurityInfo"}), _HARMLESS),
         ("raw", _raw({"RequestType": "SecurityInfo", "Extra": 1}), _DESTRUCTIVE),
         ("raw", _raw({"RequestType": "EraseDevice"}), _DESTRUCTIVE),

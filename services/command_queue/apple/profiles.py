@@ -18,6 +18,8 @@ MAX_PROFILE: Final = 8 * 1024 * 1024
 _CMS_LIMITS: Final = der.Limits(max_bytes=MAX_PROFILE, max_depth=24, max_nodes=20_000)
 _PLIST_LIMITS: Final = plist.Limits(max_bytes=MAX_PROFILE, max_depth=32, max_nodes=100_000)
 _SAFE_FAILED_ATTEMPTS: Final = 6
+# Of profiles, and of declarations (passcode.settings).
+_FAILED_ATTEMPTS: Final = frozenset({"maxfailedattempts", "maximumfailedattempts"})
 _MDM: Final = "com.apple.mdm"
 
 _TOP_LEVEL: Final = words(
@@ -147,7 +149,7 @@ def _harmful(root: Mapping[str, Any]) -> bool:
     for key, value in _walk(root):
         if key in {"RemovalDate", "DurationUntilRemoval", "EncryptedPayloadContent"}:
             return True
-        if key == "maxFailedAttempts" and not (
+        if key.casefold() in _FAILED_ATTEMPTS and not (
             type(value) is int and value >= _SAFE_FAILED_ATTEMPTS
         ):
             return True
