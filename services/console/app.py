@@ -25,6 +25,7 @@ from services.console.http import (
     device_page,
     device_pages,
     devices,
+    enrollment,
     identity,
     keys,
     overview,
@@ -145,6 +146,7 @@ SERVICE = Service(
         *bulk.ROUTES,
         *approvals.ROUTES,
         *commands.ROUTES,
+        *enrollment.ROUTES,
         *command_page.ROUTES,
     ),
 )

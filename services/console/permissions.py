@@ -69,6 +69,9 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "command.cancel": "Cancel commands",
         "inventory.refresh": "Ask devices to report again",
         "push.wake": "Wake a device",
+        "enrollment.read": "See credentials, devices and certificates",
+        "enrollment.credential.write": "Make and revoke enrollment credentials",
+        "push.certificate": "Request and replace the push certificate",
     },
 }
 """Service, permission, what it lets somebody do."""

@@ -183,6 +183,37 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     calls.answers["inventory", f"/api/v1/inventory/devices/{devices[3]}/facts"] = {
         "items": [{"name": name, "value": value} for name, value in facts]
     }
+    calls.answers["enrollment", "/api/v1/enrollment/credentials?limit=50"] = {
+        "items": [
+            {
+                "credential_id": str(uuid7()),
+                "name": name,
+                "max_uses": 10,
+                "uses": uses,
+                "expires_at": (START + timedelta(days=7)).isoformat(),
+                "revoked_at": None,
+                "platform": "ios",
+                "ownership": "corporate",
+                "serial": None,
+                "user": None,
+                "created_by": actor,
+            }
+            for name, uses in (("Field phones", 3), ("Class of 2026", 10))
+        ],
+        "next": None,
+    }
+    calls.answers["push_notifier", "/api/v1/push/certificates"] = {
+        "items": [
+            {
+                "topic": "com.apple.mgmt.External.5d8b4c1e",
+                "not_after": (START + timedelta(days=200)).isoformat(),
+                "days_left": 200,
+                "current": True,
+                "uploaded_at": START.isoformat(),
+                "uploaded_by": actor,
+            }
+        ]
+    }
     calls.answers["inventory", "/api/v1/inventory/facts"] = {
         "items": [{"name": name, "about": "what the device said last"} for name, _ in facts]
     }
@@ -239,6 +270,7 @@ def _screens(owner: Browser, devices: list[UUID]) -> dict[str, str]:
         "approvals": "/approvals",
         "approval": f"/approvals/{COMMAND_ID}",
         "approval-freeze": f"/approvals/freezes/{COMMAND_ID}",
+        "enrollment": "/enrollment",
         "people": "/settings/people",
         "person": f"/settings/people/{owner.account_id}",
         "roles": "/settings/roles",

@@ -20,6 +20,7 @@ MENU = (
     Entry("Devices", "/devices", "devices", "inventory.read"),
     Entry("Commands", "/commands", "send", "command.read"),
     Entry("Approvals", "/approvals", "shield-check", "command.read"),
+    Entry("Enrollment", "/enrollment", "qrcode", "enrollment.read"),
     Entry("People", "/settings/people", "users", "people.read"),
     Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
     Entry("Identity providers", "/settings/identity", "key", "people.read"),
