@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from services.console import bundle
 from services.console.asking import Asking
@@ -41,6 +41,8 @@ from services.console.http import (
     sealed,
     step_up,
     tokens,
+    webhooks,
+    webhooks_api,
 )
 from services.console.http import signing_in as sign_in_pages
 from services.console.http.door import ConsoleDoor
@@ -67,6 +69,9 @@ from services.console.tokens import Tokens
 from services.console.views.live import Announcer, Hub
 from services.console.views.queries import Views
 from services.console.views.selection import Selection
+from services.console.webhooks.keeping import Keeping
+from services.console.webhooks.sending import Sending
+from services.console.webhooks.settings import Webhooks
 from shared.runtime import outbound
 from shared.runtime.service import Context, Parts, Service
 
@@ -81,7 +86,13 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
     hub = Hub(settings.database_url)
     emergency = Sealed(pool, clock, sessions, passkeys, throttle)
     directory = Directory(pool, clock, passwords, sessions)
-    async with Announcer(pool).running(), hub.running(), outbound.opened(settings) as client:
+    keeping = Keeping(clock)
+    async with (
+        Announcer(pool).running(),
+        hub.running(),
+        outbound.opened(settings) as client,
+        aclosing(Sending(pool, clock, context.cipher, client)) as sending,
+    ):
         discovery = Discovery(client)
         known = Providers(pool, clock, context.cipher, discovery, settings.address)
         flows = Flows(pool, clock, known, discovery, Exchange(client, discovery))
@@ -95,6 +106,8 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.OWN_FACTORS: OwnFactors(pool, signing_in),
                 keys.OWN_PASSWORD: OwnPassword(pool, clock, passwords, sessions, throttle),
                 keys.SEALED: emergency,
+                keys.WEBHOOKS: Webhooks(pool, clock, context.cipher, client, keeping),
+                keys.SENDING: sending,
                 keys.DIRECTORY: directory,
                 keys.PROVIDERS: known,
                 keys.ENTERING: Entering(pool, clock, flows, directory, sessions, throttle),
@@ -109,8 +122,10 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.SELECTION: Selection(pool, clock),
                 keys.HUB: hub,
             },
-            handlers=HANDLERS,
-            jobs=jobs_of(sessions, throttle, flows, codes, emergency, settings, pool, clock),
+            handlers=keeping.beside(HANDLERS),
+            jobs=jobs_of(
+                sessions, throttle, flows, codes, emergency, sending, settings, pool, clock
+            ),
             door=ConsoleDoor(sessions, known, settings.address),
         )
 
@@ -136,6 +151,8 @@ SERVICE = Service(
         *sign_in_pages.ROUTES,
         *step_up.ROUTES,
         *tokens.ROUTES,
+        *webhooks.ROUTES,
+        *webhooks_api.ROUTES,
         *devices.ROUTES,
         *overview.ROUTES,
         *overview_page.ROUTES,

@@ -12,11 +12,20 @@ from services.console.settings import ConsoleSettings
 from services.console.throttling import Throttle
 from services.console.views.activity import Retention
 from services.console.views.verdicts import Clearing
+from services.console.webhooks.sending import Sending
 from shared.db.pool import Pool
 from shared.runtime.clock import Clock
 from shared.runtime.jobs import Job
 
 _SWEEP_SECONDS = 600.0
+
+
+def webhook_jobs(sending: Sending) -> list[Job]:
+    """Of the process that tells webhooks; any number of such may run."""
+    return [
+        Job("send_webhooks", 1.0, sending.run, single=False),
+        Job("sweep_deliveries", _SWEEP_SECONDS, sending.sweep),
+    ]
 
 
 def jobs_of(
@@ -25,11 +34,14 @@ def jobs_of(
     flows: Flows,
     codes: Codes,
     sealed: Sealed,
+    sending: Sending,
     settings: ConsoleSettings,
     pool: Pool,
     clock: Clock,
 ) -> Sequence[Job]:
+    own = [] if settings.webhooks_apart else webhook_jobs(sending)
     return [
+        *own,
         Job("sweep_sessions", _SWEEP_SECONDS, sessions.sweep),
         Job("sweep_offers", _SWEEP_SECONDS, codes.sweep),
         Job("sweep_sealed_challenges", _SWEEP_SECONDS, sealed.sweep),

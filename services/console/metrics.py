@@ -17,3 +17,8 @@ SIGN_INS = Counter(
     "Attempts to sign in or to bring a second factor, by result",
     ["result"],
 )
+WEBHOOK_ATTEMPTS = Counter(
+    "muster_console_webhook_attempts_total",
+    "Attempts to tell a webhook of an event, by result",
+    ["result"],
+)

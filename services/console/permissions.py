@@ -58,6 +58,8 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "role.grant": "Give and take roles",
         "role.write": "Make and change roles",
         "identity.write": "Change which identity providers say who people are",
+        "webhook.read": "See webhooks and what they were told",
+        "webhook.write": "Make and change webhooks, and send events again",
         "token.write": "Make API tokens of one's own",
         "inventory.read": "See devices and what is known of them",
         "compliance.read": "See policies and verdicts",
@@ -116,6 +118,7 @@ FOR_PEOPLE_ONLY = frozenset(
         "role.write",
         "token.write",
         "secret.reveal",
+        "webhook.write",
     }
 )
 """Never in an access token made from an API token (security design, "People")."""

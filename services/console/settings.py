@@ -20,6 +20,9 @@ class ConsoleSettings(Settings):
     activity_days: int = Field(default=90, ge=1, le=400)
     """How long it is kept what happened to devices; the audit stays."""
 
+    webhooks_apart: bool = False
+    """`muster run webhooks` sends them, in a process without the token-signing key."""
+
     @property
     def address(self) -> str:
         return self.url or self.api_url

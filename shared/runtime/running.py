@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from shared.bus import revoked, waking
 from shared.bus.handlers import Handlers
 from shared.bus.kafka import KafkaAccess
@@ -102,7 +104,7 @@ def _context(
     internal: InternalClient | None,
 ) -> Context[Settings]:
     name, keys = service.name, settings.keys_dir
-    kid, key = token_key(keys / name)
+    kid, key = _nobody() if service.jobs_only else token_key(keys / name)
     signer = Signer(name, key, kid, clock)
     return Context(
         name=name,
@@ -116,6 +118,11 @@ def _context(
         internal=internal or InternalClient(settings.internal_urls, signer),
         wake_outbox=waking.waker(name),
     )
+
+
+def _nobody() -> tuple[str, Ed25519PrivateKey]:
+    """A key of this process alone, for one that must be able to sign nothing."""
+    return "nobody", Ed25519PrivateKey.generate()
 
 
 async def _checked_pool(name: str, settings: Settings) -> Pool:

@@ -89,3 +89,6 @@ class Service(Generic[S]):
     settings: type[S]
     build: Build[S]
     routes: Sequence[Route]
+    jobs_only: bool = False
+    """Of its service it runs these jobs and nothing else, and has no token-signing key: what it
+    signs, nobody trusts."""

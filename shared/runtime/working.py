@@ -39,14 +39,15 @@ class Work:
         context, parts = self._running.context, self._running.parts
         kafka = kafka_of(context.settings)
         if "worker" in roles:
-            self._relay = Relay(self.name, context.settings.database_url, kafka)
-            self._spawn("relay", self._relay.run)
+            if not self._running.service.jobs_only:
+                self._relay = Relay(self.name, context.settings.database_url, kafka)
+                self._spawn("relay", self._relay.run)
             locks = JobLocks(context.settings.database_url, self.name)
             self._jobs = JobRunner(self.name, parts.jobs, locks)
             self._jobs.start()
         else:
             self._spawn("notifier", waking.Notifier(self.name, context.pool).run)
-        if "consumer" in roles and parts.handlers:
+        if "consumer" in roles and parts.handlers and not self._running.service.jobs_only:
             self._runner = Runner(self.name, context.road, kafka, parts.handlers)
             self._spawn("runner", self._runner.run)
 

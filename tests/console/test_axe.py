@@ -42,6 +42,21 @@ async def _provider(service: Trial) -> object:
     )
 
 
+async def _webhook(service: Trial) -> object:
+    webhook_id = await service.context.pool.fetchval(
+        "INSERT INTO webhook (webhook_id, name, url, secret, event_types, made_at, made_by) VALUES "
+        "(gen_random_uuid(), 'SIEM', 'https://siem.example/hook', 'x', '{a.b}', now(), 'test') "
+        "RETURNING webhook_id"
+    )
+    await service.context.pool.execute(
+        "INSERT INTO delivery (delivery_id, webhook_id, event_id, event_type, subject, body, "
+        "state, made_at, next_at) VALUES (gen_random_uuid(), $1, gen_random_uuid(), "
+        "'muster.device.unenrolled.v1', gen_random_uuid(), '', 'dead', now(), now())",
+        webhook_id,
+    )
+    return webhook_id
+
+
 async def test_no_serious_fault_and_nothing_wider_than_the_screen(service: Trial) -> None:
     url = service.context.settings.address
     owner = await signed_in(service, role="owner")
@@ -53,6 +68,8 @@ async def test_no_serious_fault_and_nothing_wider_than_the_screen(service: Trial
         f"/settings/identity/{await _provider(service)}",
         f"/settings/people/{owner.account_id}/identities",
         "/me/identities",
+        "/settings/webhooks",
+        f"/settings/webhooks/{await _webhook(service)}",
         "/me/password",
         "/me/factors",
         "/me/tokens",

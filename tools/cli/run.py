@@ -26,7 +26,7 @@ from tools.cli.errors import CliError
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("run", help="run one service as a process of its own")
-    parser.add_argument("service", choices=SERVICES, **services.NAMED)
+    parser.add_argument("service", choices=[*SERVICES, *services.WORKERS], **services.NAMED)
     parser.add_argument(
         "--role", action="append", choices=ROLES, help="repeatable; none: all three"
     )
@@ -52,9 +52,13 @@ def add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(arguments: argparse.Namespace) -> int:
     service = services.load(arguments.service)
-    environ = place.environment_of(arguments.service)
+    environ = place.environment_of(service.name)
     roles: Sequence[Role] = arguments.role or ROLES
+    if service.jobs_only:
+        roles = ["worker"]
     try:
+        if arguments.processes > 1 and service.jobs_only:
+            raise CliError("Start it several times: its processes share nothing but the database.")
         if arguments.processes > 1:
             asyncio.run(_several(service, roles, environ, arguments.processes))
         else:

@@ -14,8 +14,18 @@ NAMED: Mapping[str, Any] = {"metavar": "SERVICE", "help": ", ".join(SERVICES)}
 NAMED_OR_ALL: Mapping[str, Any] = {"metavar": "SERVICE", "help": f"{', '.join(SERVICES)}, or all"}
 
 
+WORKERS: Mapping[str, tuple[str, str]] = {
+    "webhooks": ("services.console.webhook_worker", "WORKER"),
+}
+"""Processes of a service that have their own name, because they hold less than it does."""
+
+
 def load(name: str) -> Service[Any]:
-    """The `SERVICE` of `services/<name>/app.py`."""
+    """The `SERVICE` of `services/<name>/app.py`, or a worker with a name of its own."""
+    if name in WORKERS:
+        module, attribute = WORKERS[name]
+        worker: Service[Any] = getattr(importlib.import_module(module), attribute)
+        return worker
     service: Service[Any] = importlib.import_module(f"services.{name}.app").SERVICE
     return service
 

@@ -24,6 +24,8 @@ from services.console.tokens import Tokens
 from services.console.views.live import Hub
 from services.console.views.queries import Views
 from services.console.views.selection import Selection
+from services.console.webhooks.sending import Sending
+from services.console.webhooks.settings import Webhooks
 
 SETUP = web.AppKey("console.setup", Setup)
 AUDIT = web.AppKey("console.audit", Audit)
@@ -42,6 +44,8 @@ PROVIDERS = web.AppKey("console.providers", Providers)
 ENTERING = web.AppKey("console.entering", Entering)
 LINKING = web.AppKey("console.linking", Linking)
 TICKETS = web.AppKey("console.tickets", Tickets)
+WEBHOOKS = web.AppKey("console.webhooks", Webhooks)
+SENDING = web.AppKey("console.sending", Sending)
 CONSOLE_URL = web.AppKey("console.url", str)
 TOKENS = web.AppKey("console.tokens", Tokens)
 BUNDLE = web.AppKey("console.bundle", Bundle)

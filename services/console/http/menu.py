@@ -23,5 +23,6 @@ MENU = (
     Entry("Enrollment", "/enrollment", "qrcode", "enrollment.read"),
     Entry("People", "/settings/people", "users", "people.read"),
     Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
+    Entry("Webhooks", "/settings/webhooks", "webhook", "webhook.read"),
     Entry("Identity providers", "/settings/identity", "key", "people.read"),
 )

@@ -76,8 +76,8 @@ async def show_person(request: web.Request) -> web.StreamResponse:
 async def invite(request: web.Request) -> web.StreamResponse:
     """POST /settings/people: a new account, and the link that opens it."""
     form, who = parse_form(request, InviteForm), person(request)
-    where = await _where(request, form.group)
-    await confirmed(request, f"Make an account for {form.name}, as {form.role}, {where}")
+    place = await where(request, form.group)
+    await confirmed(request, f"Make an account for {form.name}, as {form.role}, {place}")
     account_id, token = await request.config_dict[DIRECTORY].invite(
         who, form.name, form.email, form.role, form.group
     )
@@ -115,8 +115,8 @@ async def grant(request: web.Request) -> web.StreamResponse:
     """POST /settings/people/{account_id}/grants."""
     form, who = parse_form(request, GrantForm), person(request)
     account, _ = await request.config_dict[DIRECTORY].one(path_id(request, "account_id"))
-    where = await _where(request, form.group)
-    await confirmed(request, f"Let {account.name} be {form.role}, {where}")
+    place = await where(request, form.group)
+    await confirmed(request, f"Let {account.name} be {form.role}, {place}")
     granting = request.config_dict[GRANTING]
     await granting.grant(who, account.account_id, form.role, form.group)
     return go_to(f"{_PEOPLE}/{account.account_id}")
@@ -180,7 +180,7 @@ async def _choices(request: web.Request) -> dict[str, Any]:
     return {"roles": roles, "groups": groups, "grant_permission": GRANT}
 
 
-async def _where(request: web.Request, group: UUID | None) -> str:
+async def where(request: web.Request, group: UUID | None) -> str:
     if group is None:
         return "on all devices"
     names = await request.config_dict[DIRECTORY].group_names()

@@ -1,0 +1,1 @@
+"""Telling others of events over HTTP: rows until they arrive (decision 52)."""
