@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.apple import plist
@@ -252,7 +252,7 @@ pieces = st.sampled_from(
         *("<integer>7</integer>", "<integer> -7 </integer>", "<integer>٣</integer>"),
         *("<integer>18446744073709551616</integer>", "<integer>999999999999999999</integer>"),
         *("<real>1.5</real>", "<data>AAEC</data>", "<date>2026-01-31T08:00:00Z</date>"),
-        *("&amp;", "&amp;lt;", "&lt;", "&#65;", "&x;", "<!-- c -->", "<![CDATA[x]]>", "<?p?>"),
+        *("&", "&amp;", "&amp;lt;", "&lt;", "&#65;", "&x;", "<!-- c -->", "<![CDATA[x]]>", "<?p?>"),
         *(
             " ",
             "\n\t",
@@ -272,6 +272,14 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(pieces, max_size=25))
+@example(["<key>"])
+@example(["<key>a"])
+@example(["<key>a</key><string>&"])
+@example(["<key>a</key><string>&</string>"])
+@example(["<key>a</key><string>&am;</string>"])
+@example(["<key>a</key><data>AA&EC</data>"])
+@example(["<key>a</key><data>AA&amp;EC</data>"])
+@example(["<key>a</key><integer>1&lt;</integer>"])
 def test_the_short_way_agrees_with_the_parser(found: list[str]) -> None:
     inside = "".join(found)
     for text_of in (inside, f"<key>k</key>{inside}", f"<key>k</key><array>{inside}</array>"):
@@ -281,6 +289,13 @@ def test_the_short_way_agrees_with_the_parser(found: list[str]) -> None:
     both(document(f"{inside}<dict></dict>{inside}".encode()))
     both(inside.encode() + document(b"<dict></dict>"))
     both(document(b"<dict></dict>") + inside.encode())
+
+
+@pytest.mark.parametrize("removed", range(1, 60))
+def test_a_beginning_that_breaks_off_is_not_the_short_ways(removed: int) -> None:
+    whole = document(b"<dict></dict>")
+    for at in range(whole.index(b"<plist")):
+        both(whole[:at] + whole[at + removed :])
 
 
 @given(st.dictionaries(text, values, max_size=6), st.data())

@@ -18,19 +18,22 @@ from shared.apple.plist.values import LEAVES, Limits
 _GAP: Final = r"[ \t\r\n]*+"
 # Characters that stand for themselves in XML text (XML 1.0 §2.2, §2.4); a carriage return does not.
 _PLAIN: Final = r"[^<>&\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
+_TEXT: Final = _PLAIN.replace("&", "")
+_BARE: Final = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)")
 _LONGEST_KEY: Final = 1024
 _START: Final = re.compile(
-    rf'(?:<\?xml version="1\.0" encoding="UTF-8"\?>{_GAP})?+'
+    rf'(?:<\?xml version="1\.0" encoding="UTF-8"\?>{_GAP})?'
     r'(?:<!DOCTYPE plist PUBLIC "-//Apple(?: Computer)?//DTD PLIST 1\.0//EN"'
-    rf' "https?://www\.apple\.com/DTDs/PropertyList-1\.0\.dtd">{_GAP})?+'
+    rf' "https?://www\.apple\.com/DTDs/PropertyList-1\.0\.dtd">{_GAP})?'
     rf'<plist version="1\.0">{_GAP}<dict>'
 )
 # Each match starts where the last one ended: what fits nothing else is the last match, to the end.
-# Possessive throughout: no input makes it go back.
+# Only single characters are repeated, possessively: no input makes it go back. Groups are not:
+# before 3.11.5 Python goes on in the middle of a possessive group that did not match (gh-106052),
+# and took <key></dict> for </dict>.
 _TOKEN: Final = re.compile(
-    rf"{_GAP}(?:<key>({_PLAIN}{{1,{_LONGEST_KEY}}}+)</key>{_GAP})?+"
-    rf"<(?:(string|integer|real|date|data)>"
-    rf"({_PLAIN}*+(?:&(?:amp|lt|gt|quot|apos);{_PLAIN}*+)*+)</\2>"
+    rf"{_GAP}(?:<key>({_PLAIN}{{1,{_LONGEST_KEY}}}+)</key>{_GAP})?"
+    rf"<(?:(string|integer|real|date|data)>({_TEXT}*+)</\2>"
     r"|(true/|false/|string/|dict/?|array/?|/dict|/array)>)"
     r"|([\s\S]++)"
 )
@@ -47,6 +50,7 @@ def _unescaped(text: str) -> str:
     """Resolve the five predefined entities (XML 1.0 §4.6): the ampersand last."""
     if "&" not in text:
         return text
+    _require(_BARE.search(text) is None)
     for name, character in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'")):
         text = text.replace(name, character)
     return text.replace("&amp;", "&")
