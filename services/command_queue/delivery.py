@@ -20,7 +20,7 @@ from services.command_queue.apple import wire
 from services.command_queue.apple.answers import NOT_NOW, Answer
 from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.settling import Told
-from services.command_queue.store import outcomes, pending
+from services.command_queue.store import commands, outcomes, pending
 from services.command_queue.store.outcomes import End, Settled
 from services.command_queue.store.pending import Claimed, Key
 from shared.apple import plist
@@ -40,7 +40,7 @@ from shared.sealed import Keyring, LocalCipher, SealError
 
 # A target whose command was handed out at least once and has no outcome.
 OUT: Final = ("sent", "deferred", "cancel_requested")
-_NOT_BEGUN: Final = {TargetState.CANCELLED: "cancel_requested", TargetState.EXPIRED: "sent"}
+_NOT_ANSWERED: Final = ("sent", "cancel_requested")
 UNLOCK_PURPOSE: Final = "unlock-token"
 _KEPT_ANSWER: Final = 64 * 1024
 _POISON_LIMIT: Final = 2
@@ -295,10 +295,7 @@ async def _defer(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
         # It was cancelled while it was out, or its time ran out, and the device has not begun: that
         # settles it.
         left = [key for key, _ in refused if key not in known]
-        ended: list[Event] = []
-        for state, out_of in _NOT_BEGUN.items():
-            ends = [End(*key, state, "the device had not begun") for key in left]
-            ended += await settling.settle(tx, ends, work.now, out_of=(out_of,))
+        ended = await _end_not_begun(tx, left, work.now) if left else []
         work.events += ended
         known |= {
             Key(event.device_id, event.channel_id, event.command_id)
@@ -308,6 +305,20 @@ async def _defer(tx: Connection, turns: Sequence[Turn], work: _Work) -> None:
         strangers += [turn for key, turn in refused if key not in known]
     if strangers:
         await _note_unexpected(tx, strangers, work)
+
+
+async def _end_not_begun(tx: Connection, keys: Sequence[Key], now: datetime) -> list[Event]:
+    """End what is out and refused. Cancelled counts first: time may have run out of it as well."""
+    called_off = await commands.cancelled_among(tx, {key.command_id for key in keys})
+    ends = [
+        End(
+            *key,
+            TargetState.CANCELLED if key.command_id in called_off else TargetState.EXPIRED,
+            "the device had not begun",
+        )
+        for key in keys
+    ]
+    return await settling.settle(tx, ends, now, out_of=_NOT_ANSWERED)
 
 
 def _is_nameless_not_now(turn: Turn) -> bool:

@@ -361,3 +361,17 @@ async def test_not_now_to_what_has_run_out_of_time_ends_it(fleet: Fleet) -> None
     [end] = await fleet.finished()
     assert (end.state, end.reason) == (TargetState.EXPIRED, "the device had not begun")
     assert (await fleet.show(asked["command_id"]))["progress"] == {"expired": 1}
+
+
+async def test_not_now_to_what_was_cancelled_when_its_time_had_run_out_is_cancelled(
+    fleet: Fleet,
+) -> None:
+    phone = await fleet.enroll()
+    asked = await fleet.ask(phone, expires_in_seconds=60)
+    await phone.idle()
+    fleet.clock.advance(timedelta(seconds=61))
+    path = f"/api/v1/commands/{asked['command_id']}/cancel"
+    assert (await fleet.trial.call("POST", path, {})).json == {"cancelled": True}
+    assert await phone.say("NotNow", asked["command_id"]) is None
+    [end] = await fleet.finished()
+    assert (end.state, end.reason) == (TargetState.CANCELLED, "the device had not begun")

@@ -144,6 +144,10 @@ WHERE command_id = $1 AND state IN ('active', 'held')
 RETURNING command_id
 """
 
+CANCELLED_AMONG = """
+SELECT command_id FROM command WHERE command_id = ANY($1::uuid[]) AND state = 'cancelled'
+"""
+
 # Nothing of it is open any more: what was active has run its course, and all of it is history.
 FINISH = """
 WITH done AS (
@@ -347,6 +351,12 @@ async def cancel(
 ) -> bool:
     """Take back a command; False when it had ended before. Claims must be stopped."""
     return await tx.fetchval(CANCEL, command_id, now, actor, reason) is not None
+
+
+async def cancelled_among(tx: Connection, command_ids: Collection[UUID]) -> set[UUID]:
+    """Those of these commands that somebody took back."""
+    rows = await tx.fetch(CANCELLED_AMONG, list(command_ids))
+    return {row["command_id"] for row in rows}
 
 
 async def finish(tx: Connection, now: datetime, limit: int) -> int:
