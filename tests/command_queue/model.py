@@ -113,7 +113,9 @@ class Model:
         self.tick()
         given = await self.phone.say(status, one.command_id)
         if status == "NotNow":
-            if one.state == "sent":
+            if one.state == "sent" and one.expires_at <= self.fleet.clock.now():
+                one.state = "cancelled" if one.cancelled else "expired"
+            elif one.state == "sent":
                 one.state = "deferred"
             elif one.state == "cancel_requested":
                 one.state = "cancelled"
