@@ -31,13 +31,11 @@ class History:
             return await certificates.all_of_them(connection), self._clock.now()
 
     async def of_device(self, device_id: UUID, reach: Reach, page: Page) -> dict[str, Any]:
-        after = page.after(1)
-        before = UUID(str(after[0])) if after else None
         async with self._pool.acquire() as connection:
             if not await channels.within(connection, device_id, reach):
                 raise _unknown()
             known = await channels.of_device(connection, device_id)
-            sent = await attempts.recent(connection, device_id, before, page.limit + 1)
+            sent = await attempts.recent(connection, device_id, page.after_id(), page.limit + 1)
         if not known:
             raise _unknown()
         items, cursor = page_of(sent, page.limit, lambda row: [row["attempt_id"]])

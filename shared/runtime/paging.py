@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +29,14 @@ class Page(BaseModel):
         """The sort key to go on after: `length` values, or None on the first page."""
         return None if self.cursor is None else decode_cursor(self.cursor, length)
 
+    def after_id(self) -> UUID | None:
+        """The id to go on after, of a list that is sorted by it alone."""
+        key = self.after(1)
+        try:
+            return None if key is None else UUID(key[0])
+        except (ValueError, TypeError, AttributeError):
+            raise _not_ours() from None
+
 
 def encode_cursor(key: Sequence[Any]) -> str:
     """UUIDs (also those of asyncpg) and instants become text: the reader parses them back."""
@@ -42,8 +51,12 @@ def decode_cursor(cursor: str, length: int | None = None) -> list[Any]:
     except (binascii.Error, ValueError):
         key = None
     if not isinstance(key, list) or (length is not None and len(key) != length):
-        raise Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
+        raise _not_ours()
     return key
+
+
+def _not_ours() -> Problem:
+    return Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
 
 
 def page_of(

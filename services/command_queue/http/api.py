@@ -68,7 +68,7 @@ async def newest(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/commands: newest first."""
     query = parse_query(request, views.CommandsQuery)
     rows = await request.config_dict[READING].newest(
-        before=_after(query),
+        before=query.after_id(),
         kind=query.kind,
         state=query.state,
         actor=query.actor,
@@ -93,7 +93,7 @@ async def targets(request: web.Request) -> web.StreamResponse:
     query = parse_query(request, Page)
     try:
         rows = await request.config_dict[READING].targets(
-            _id(request, "command"), _reach(request, READ), _after(query), query.limit + 1
+            _id(request, "command"), _reach(request, READ), query.after_id(), query.limit + 1
         )
     except NotFound as refusal:
         raise _problem(refusal) from None
@@ -120,7 +120,7 @@ async def of_device(request: web.Request) -> web.StreamResponse:
     query = parse_query(request, Page)
     try:
         found = await request.config_dict[READING].of_device(
-            _id(request, "device"), _reach(request, READ), _after(query), query.limit + 1
+            _id(request, "device"), _reach(request, READ), query.after_id(), query.limit + 1
         )
     except NotFound as refusal:
         raise _problem(refusal) from None
@@ -159,14 +159,6 @@ def _reach(request: web.Request, permission: str) -> Reach:
 def _by(request: web.Request, permission: str, reason: str | None) -> By:
     who = caller(request)
     return By(who.actor, permission, reason, who.source)
-
-
-def _after(query: Page) -> UUID | None:
-    key = query.after(1)
-    try:
-        return None if key is None else UUID(key[0])
-    except (ValueError, TypeError, AttributeError):
-        raise Problem(400, "bad_cursor", "Start again without the cursor.") from None
 
 
 def _id(request: web.Request, what: str) -> UUID:

@@ -101,13 +101,8 @@ class Rejected(BaseModel):
 async def waiting(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/commands/approvals: commands that are held, newest first."""
     query = parse_query(request, Page)
-    after = query.after(1)
-    try:
-        before = None if after is None else UUID(after[0])
-    except (ValueError, TypeError, AttributeError):
-        raise Problem(400, "bad_cursor", "Start again without the cursor.") from None
     reach = caller(request).reach("command.read")
-    rows = await request.config_dict[APPROVALS].waiting(reach, before, query.limit + 1)
+    rows = await request.config_dict[APPROVALS].waiting(reach, query.after_id(), query.limit + 1)
     page, cursor = page_of(rows, query.limit, lambda row: [str(row["command_id"])])
     return render(WaitingList(items=[WaitingView(**row) for row in page], next=cursor))
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.auditing import Filters
 from services.console.http.keys import AUDIT
-from shared.runtime.http import Page, Problem, parse_query, render
+from shared.runtime.http import Page, parse_query, render
 from shared.runtime.paging import page_of
 from shared.runtime.routes import Route
 
@@ -61,18 +61,9 @@ async def list_audit(request: web.Request) -> web.StreamResponse:
     query = parse_query(request, AuditQuery)
     filters = Filters(query.actor, query.action, query.target, query.service)
     audit = request.config_dict[AUDIT]
-    found = await audit.page(filters, _before(query), query.limit + 1)
+    found = await audit.page(filters, query.after_id(), query.limit + 1)
     rows, following = page_of(found, query.limit, lambda row: [row.event_id])
     return render(AuditList(items=[AuditView.model_validate(row) for row in rows], next=following))
-
-
-def _before(query: AuditQuery) -> UUID | None:
-    key = query.after(1)
-    try:
-        return UUID(key[0]) if key else None
-    except (ValueError, AttributeError, TypeError):
-        detail = "Start again without the cursor; this one is not ours."
-        raise Problem(400, "bad_cursor", detail) from None
 
 
 ROUTES = (

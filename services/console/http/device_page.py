@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 from services.console.http.device_asked import became_of
 from services.console.http.device_offers import offers
-from services.console.http.devices import JUDGED, READ, before
+from services.console.http.devices import JUDGED, READ
 from services.console.http.keys import VIEWS
 from services.console.http.pages import ask, page, person, text_of
 from services.console.http.streams import event, stream
@@ -161,7 +161,7 @@ async def _commands(request: web.Request, query: DevicePageQuery, device: Values
 
 async def _timeline(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
     views, reach = request.config_dict[VIEWS], person(request).reach(READ)
-    rows = await views.happened(device["device_id"], before(query), _HAPPENINGS + 1, reach)
+    rows = await views.happened(device["device_id"], query.after_id(), _HAPPENINGS + 1, reach)
     shown, following = page_of(rows, _HAPPENINGS, lambda row: [row["activity_id"]])
     return {"happened": shown, "next": following}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from services.console.http.device_models import Activity, ActivityQuery, FleetOverview
-from services.console.http.devices import READ, before
+from services.console.http.devices import READ
 from services.console.http.keys import VIEWS
 from shared.runtime.http import caller, parse_query, render
 from shared.runtime.paging import page_of
@@ -21,7 +21,7 @@ async def get_overview(request: web.Request) -> web.StreamResponse:
 async def list_activity(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/console/activity: what happened that everybody should know, newest first."""
     query, reach = parse_query(request, ActivityQuery), caller(request).reach(READ)
-    rows = await request.config_dict[VIEWS].feed(before(query), query.limit + 1, reach)
+    rows = await request.config_dict[VIEWS].feed(query.after_id(), query.limit + 1, reach)
     shown, following = page_of(rows, query.limit, lambda row: [row["activity_id"]])
     return render(Activity.model_validate({"items": shown, "next": following}))
 

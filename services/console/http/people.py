@@ -54,7 +54,7 @@ class PasswordForm(_Form):
 async def list_people(request: web.Request) -> web.StreamResponse:
     """GET /settings/people."""
     query, directory = parse_query(request, Page), request.config_dict[DIRECTORY]
-    found, held = await directory.page(after(query), query.limit + 1)
+    found, held = await directory.page(query.after_id(), query.limit + 1)
     rows, following = page_of(found, query.limit, lambda row: [row.account_id])
     return page(
         request,
@@ -192,15 +192,6 @@ async def where(request: web.Request, group: UUID | None) -> str:
 def show_link(request: web.Request, account_id: UUID, name: str, token: str) -> web.Response:
     link = f"{request.config_dict[CONSOLE_URL].rstrip('/')}/join/{token}"
     return page(request, "people/link.html", account_id=account_id, name=name, link=link)
-
-
-def after(query: Page) -> UUID | None:
-    key = query.after(1)
-    try:
-        return UUID(key[0]) if key else None
-    except (ValueError, AttributeError, TypeError):
-        detail = "Start again without the cursor; this one is not ours."
-        raise Problem(400, "bad_cursor", detail) from None
 
 
 def _page(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:

@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from services.console.http.keys import DIRECTORY, GRANTING
-from services.console.http.people import READ, after
+from services.console.http.people import READ
 from shared.runtime.http import Page, parse_query, render
 from shared.runtime.paging import page_of
 from shared.runtime.routes import Route
@@ -56,7 +56,7 @@ class RoleList(BaseModel):
 async def list_accounts(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/console/accounts: in the order of their making."""
     query = parse_query(request, Page)
-    found, held = await request.config_dict[DIRECTORY].page(after(query), query.limit + 1)
+    found, held = await request.config_dict[DIRECTORY].page(query.after_id(), query.limit + 1)
     rows, following = page_of(found, query.limit, lambda row: [row.account_id])
     items = [
         AccountView(

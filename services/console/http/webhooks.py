@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.http.keys import DIRECTORY, WEBHOOKS
 from services.console.http.pages import go_to, page, parse_form, person
-from services.console.http.people import after, where
+from services.console.http.people import where
 from services.console.http.step_up import confirmed
 from services.console.webhooks.keeping import OFFERED
 from services.console.webhooks.settings import READ, WRITE
@@ -72,7 +72,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     """GET /settings/webhooks/{webhook_id}?state=: what it was told, newest first."""
     query, hooks = parse_query(request, LogQuery), request.config_dict[WEBHOOKS]
     hook = await hooks.one(path_id(request, "webhook_id"))
-    found = await hooks.log(hook.webhook_id, query.state, after(query), query.limit + 1)
+    found = await hooks.log(hook.webhook_id, query.state, query.after_id(), query.limit + 1)
     rows, following = page_of(found, query.limit, lambda row: [row.delivery_id])
     groups = await request.config_dict[DIRECTORY].group_names()
     return page(

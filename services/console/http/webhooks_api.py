@@ -9,7 +9,6 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from services.console.http.keys import WEBHOOKS
-from services.console.http.people import after
 from services.console.http.webhooks import LogQuery
 from services.console.webhooks.settings import READ
 from shared.runtime.http import parse_query, path_id, render
@@ -66,7 +65,7 @@ async def list_deliveries(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/console/webhooks/{webhook_id}/deliveries: newest first."""
     query, hooks = parse_query(request, LogQuery), request.config_dict[WEBHOOKS]
     hook = await hooks.one(path_id(request, "webhook_id"))
-    found = await hooks.log(hook.webhook_id, query.state, after(query), query.limit + 1)
+    found = await hooks.log(hook.webhook_id, query.state, query.after_id(), query.limit + 1)
     rows, following = page_of(found, query.limit, lambda row: [row.delivery_id])
     items = [DeliveryView.model_validate(row) for row in rows]
     return render(DeliveryList(items=items, next=following))

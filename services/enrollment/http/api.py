@@ -169,7 +169,7 @@ async def create_credential(request: web.Request) -> web.StreamResponse:
 async def list_credentials(request: web.Request) -> web.StreamResponse:
     """GET /credentials: newest first."""
     query = parse_query(request, Page)
-    after = _ids(query.after(1))
+    after = query.after_id()
     found = await request.config_dict[CREDENTIALS].page(after, query.limit + 1)
     rows, cursor = page_of(found, query.limit, lambda one: [str(one.credential_id)])
     items = [CredentialView.model_validate(shown(one)) for one in rows]
@@ -186,7 +186,7 @@ async def list_devices(request: web.Request) -> web.StreamResponse:
     """GET /devices?platform=&state=&q=: in the order they were first seen."""
     query = parse_query(request, DeviceQuery)
     found = await request.config_dict[DIRECTORY].page(
-        _ids(query.after(1)),
+        query.after_id(),
         platform=query.platform,
         state=query.state,
         text=query.q,
@@ -266,15 +266,6 @@ def _path_id(request: web.Request) -> UUID:
         return UUID(request.match_info["id"])
     except ValueError:
         raise Problem(404, "id_unknown", "There is nothing under this id.") from None
-
-
-def _ids(key: list[Any] | None) -> UUID | None:
-    if key is None:
-        return None
-    try:
-        return UUID(key[0])
-    except (ValueError, TypeError, AttributeError):
-        raise _bad_cursor() from None
 
 
 def _certificate_key(key: list[Any] | None) -> tuple[datetime, bytes] | None:

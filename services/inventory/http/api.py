@@ -49,14 +49,6 @@ def _reach(request: web.Request) -> Reach:
     return caller(request).reach(READ)
 
 
-def _cursor_id(page: Page) -> UUID | None:
-    key = page.after(1)
-    try:
-        return None if key is None else UUID(key[0])
-    except (ValueError, TypeError, AttributeError):
-        raise _bad_cursor() from None
-
-
 def _cursor_key(page: Page) -> str | None:
     key = page.after(1)
     if key is None or isinstance(key[0], str):
@@ -93,7 +85,7 @@ async def list_devices(request: web.Request) -> web.StreamResponse:
         application=query.application,
     )
     found = request.config_dict[INVENTORY]
-    rows, following = await found.devices(filters, _reach(request), _cursor_id(query), query.limit)
+    rows, following = await found.devices(filters, _reach(request), query.after_id(), query.limit)
     return render(DeviceList.model_validate({"items": rows, "next": following}))
 
 

@@ -97,20 +97,11 @@ def _group_id(request: web.Request) -> UUID:
         raise unknown() from None
 
 
-def _after(page: Page) -> UUID | None:
-    key = page.after(1)
-    try:
-        return None if key is None else UUID(key[0])
-    except (ValueError, TypeError, AttributeError):
-        detail = "Start again without the cursor; this one is not ours."
-        raise Problem(400, "bad_cursor", detail) from None
-
-
 async def list_groups(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/inventory/groups?q=: groups by id."""
     query = parse_query(request, GroupQuery)
     rows, following = await request.config_dict[GROUPS].page(
-        caller(request), _after(query), query.q, query.limit
+        caller(request), query.after_id(), query.q, query.limit
     )
     items = [GroupView.model_validate(row) for row in rows]
     return render(GroupList(items=items, next=following))
@@ -147,7 +138,7 @@ async def list_members(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/inventory/groups/{group_id}/members: by device id."""
     query = parse_query(request, Page)
     rows, following = await request.config_dict[GROUPS].members(
-        caller(request), _group_id(request), _after(query), query.limit
+        caller(request), _group_id(request), query.after_id(), query.limit
     )
     return render(MemberList.model_validate({"items": rows, "next": following}))
 
