@@ -6,25 +6,19 @@ Neither the console nor a session can make one: it is the key that signs, with i
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import webauthn
-from webauthn.helpers.exceptions import WebAuthnException
 from webauthn.helpers.structs import PublicKeyCredentialDescriptor, UserVerificationRequirement
 
 from services.command_queue.store.approvers import Key
+from shared.runtime.passkeys import AssertionRefused, Credential, RelyingParty, credential_id, plain
+
+__all__ = ["AssertionRefused", "Assertions", "Credential", "digest_of"]
 
 _SECONDS = 120
-Credential = Mapping[str, Any]
-"""As the browser's script sends it: PublicKeyCredential.toJSON()."""
-
-
-class AssertionRefused(Exception):  # noqa: N818 (a refusal, not a fault of ours)
-    """No key of the account signed this digest here."""
 
 
 def digest_of(purpose: str, subject: Mapping[str, Any]) -> bytes:
@@ -38,51 +32,33 @@ def digest_of(purpose: str, subject: Mapping[str, Any]) -> bytes:
 
 
 class Assertions:
-    """Keys answer for the console's host (the relying party's id), at its origin."""
+    """What approvers' keys are asked, and answer."""
 
     def __init__(self, console_url: str) -> None:
-        parts = urlsplit(console_url)
-        self._host = parts.hostname or ""
-        self._origin = f"{parts.scheme}://{parts.netloc}".lower()
+        self._party = RelyingParty.at(console_url)
 
     def options(self, digest: bytes, keys: Sequence[Key]) -> dict[str, Any]:
         """What the browser needs to have one of the keys sign the digest."""
         options = webauthn.generate_authentication_options(
-            rp_id=self._host,
+            rp_id=self._party.host,
             challenge=digest,
             timeout=_SECONDS * 1000,
             allow_credentials=[PublicKeyCredentialDescriptor(one.credential_id) for one in keys],
             user_verification=UserVerificationRequirement.REQUIRED,
         )
-        plain: dict[str, Any] = json.loads(webauthn.options_to_json(options))
-        return plain
+        return plain(options)
 
     def check(self, digest: bytes, keys: Sequence[Key], answer: Credential) -> tuple[Key, int]:
-        """The key that signed, and its counter; raises AssertionRefused for every other answer.
-
-        A counter that does not rise may be a copy's: refused by the library.
-        """
+        """The key that signed, and its counter; raises AssertionRefused for every other answer."""
         key = _named(keys, answer)
-        try:
-            verified = webauthn.verify_authentication_response(
-                credential=dict(answer),
-                expected_challenge=digest,
-                expected_rp_id=self._host,
-                expected_origin=self._origin,
-                credential_public_key=key.public_key,
-                credential_current_sign_count=key.sign_count,
-                require_user_verification=True,
-            )
-        except (WebAuthnException, ValueError, TypeError, KeyError):
-            raise AssertionRefused from None
-        return key, verified.new_sign_count
+        count = self._party.check(
+            answer, challenge=digest, public_key=key.public_key, sign_count=key.sign_count
+        )
+        return key, count
 
 
 def _named(keys: Sequence[Key], answer: Credential) -> Key:
-    try:
-        wanted = webauthn.base64url_to_bytes(str(answer.get("id")))
-    except ValueError:
-        raise AssertionRefused from None
+    wanted = credential_id(answer)
     for key in keys:
         if key.credential_id == wanted:
             return key

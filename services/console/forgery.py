@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from urllib.parse import urlsplit
 
 from shared.runtime.problems import Problem
 
@@ -20,14 +19,6 @@ def token_for(secret: str) -> str:
     """
     made = hmac.digest(secret.encode(), b"muster csrf 1", hashlib.sha256)
     return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port as a browser writes them into `Origin`."""
-    parts = urlsplit(url)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    port = "" if parts.port in {None, usual} else f":{parts.port}"
-    return f"{parts.scheme}://{parts.hostname}{port}"
 
 
 def check_origin(given: str | None, own: str) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import webauthn
@@ -18,12 +15,18 @@ from webauthn.helpers.structs import (
     UserVerificationRequirement,
 )
 
-from services.console import forgery
 from services.console.store import factors as store
 from services.console.store.factors import Passkey
 from shared.db.pool import Connection, Pool
 from shared.events.base import uuid7
 from shared.runtime.clock import Clock
+from shared.runtime.passkeys import (
+    AssertionRefused,
+    Credential,
+    RelyingParty,
+    credential_id,
+    plain,
+)
 from shared.runtime.problems import Problem
 
 __all__ = ["PATIENCE", "Passkey", "Passkeys"]
@@ -33,16 +36,14 @@ PATIENCE = timedelta(minutes=2)
 MOST = 10
 _NAME = "Muster"
 _VERIFIED = UserVerificationRequirement.REQUIRED
-Credential = Mapping[str, Any]
-"""As the browser's script sends it: PublicKeyCredential.toJSON()."""
 
 
 class Passkeys:
-    """Keys are bound to the console's host (the relying party's id) and asked for at its origin."""
+    """The keys of accounts: registered, asked for, and proven."""
 
     def __init__(self, pool: Pool, clock: Clock, url: str) -> None:
         self._pool, self._clock = pool, clock
-        self._host, self._origin = urlsplit(url).hostname or "", forgery.origin_of(url)
+        self._party = RelyingParty.at(url)
 
     async def of(self, account_id: UUID) -> list[Passkey]:
         return await store.keys(self._pool, account_id)
@@ -57,7 +58,7 @@ class Passkeys:
                 409, "keys_full", f"An account has at most {MOST} keys; remove one first."
             )
         options = webauthn.generate_registration_options(
-            rp_id=self._host,
+            rp_id=self._party.host,
             rp_name=_NAME,
             user_id=account_id.bytes,
             user_name=email,
@@ -71,7 +72,7 @@ class Passkeys:
             exclude_credentials=[PublicKeyCredentialDescriptor(k.credential_id) for k in known],
         )
         await self._remember(session_id, "register", options.challenge)
-        return _plain(options)
+        return plain(options)
 
     async def register(
         self, tx: Connection, session_id: UUID, account_id: UUID, name: str, answer: Credential
@@ -82,8 +83,8 @@ class Passkeys:
             verified = webauthn.verify_registration_response(
                 credential=dict(answer),
                 expected_challenge=challenge,
-                expected_rp_id=self._host,
-                expected_origin=self._origin,
+                expected_rp_id=self._party.host,
+                expected_origin=self._party.origin,
                 require_user_verification=True,
             )
         except (WebAuthnException, ValueError, TypeError, KeyError):
@@ -107,12 +108,12 @@ class Passkeys:
         if not known:
             raise Problem(409, "no_keys", "No key is registered for this account.")
         options = webauthn.generate_authentication_options(
-            rp_id=self._host,
+            rp_id=self._party.host,
             allow_credentials=[PublicKeyCredentialDescriptor(k.credential_id) for k in known],
             user_verification=_VERIFIED,
         )
         await self._remember(session_id, purpose, options.challenge)
-        return _plain(options)
+        return plain(options)
 
     async def check(
         self, tx: Connection, session_id: UUID, account_id: UUID, purpose: str, answer: Credential
@@ -129,35 +130,29 @@ class Passkeys:
     def open_challenge(self) -> tuple[bytes, dict[str, Any]]:
         """A challenge for whatever key of ours somebody has, and what the browser needs."""
         options = webauthn.generate_authentication_options(
-            rp_id=self._host, user_verification=_VERIFIED
+            rp_id=self._party.host, user_verification=_VERIFIED
         )
-        return options.challenge, _plain(options)
+        return options.challenge, plain(options)
 
     async def verify(
         self, tx: Connection, key: Passkey, challenge: bytes, answer: Credential
     ) -> None:
         """That this key answered this challenge, with the person verified; raises Problem."""
         try:
-            verified = webauthn.verify_authentication_response(
-                credential=dict(answer),
-                expected_challenge=challenge,
-                expected_rp_id=self._host,
-                expected_origin=self._origin,
-                credential_public_key=key.public_key,
-                credential_current_sign_count=key.sign_count,
-                require_user_verification=True,
+            count = self._party.check(
+                answer, challenge=challenge, public_key=key.public_key, sign_count=key.sign_count
             )
-        except (WebAuthnException, ValueError, TypeError, KeyError):
+        except AssertionRefused:
             raise _refused() from None
-        if not await store.use_key(tx, key, verified.new_sign_count, self._clock.now()):
+        if not await store.use_key(tx, key, count, self._clock.now()):
             raise _refused()
 
     @staticmethod
     def credential_id(answer: Credential) -> bytes:
         """What the answer says which key it is of."""
         try:
-            return webauthn.base64url_to_bytes(str(answer.get("id")))
-        except ValueError:
+            return credential_id(answer)
+        except AssertionRefused:
             raise _refused() from None
 
     def _named(self, known: list[Passkey], answer: Credential) -> Passkey:
@@ -176,12 +171,6 @@ class Passkeys:
         if challenge is None:
             raise _refused()
         return challenge
-
-
-def _plain(options: Any) -> dict[str, Any]:
-    """As the browser's script reads it."""
-    plain: dict[str, Any] = json.loads(webauthn.options_to_json(options))
-    return plain
 
 
 def _refused() -> Problem:

@@ -16,6 +16,7 @@ from services.console.identity.providers import Providers
 from services.console.people import Person, person_of
 from services.console.sessions import Sessions, new_secret
 from shared.runtime.http import CALLER, read_body
+from shared.runtime.passkeys import origin_of
 from shared.runtime.problems import Problem, problem_response
 from shared.runtime.routes import Route
 
@@ -44,7 +45,7 @@ class ConsoleDoor:
 
     def __init__(self, sessions: Sessions, providers: Providers, url: str) -> None:
         self._sessions, self._providers = sessions, providers
-        self._origin = forgery.origin_of(url)
+        self._origin = origin_of(url)
         self._secure = urlsplit(url).scheme == "https"
         self._cookies = Cookies(secure=self._secure)
 
