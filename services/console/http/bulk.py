@@ -15,11 +15,18 @@ from services.console.http.device_actions import UNSURE, ActionForm
 from services.console.http.device_models import DeviceFilters
 from services.console.http.devices import READ
 from services.console.http.keys import SELECTION
-from services.console.http.pages import ask, go_to, page, parse_form, person
+from services.console.http.pages import (
+    ask,
+    go_to,
+    page,
+    parse_form,
+    parse_pairs,
+    person,
+    query_pairs,
+)
 from services.console.http.step_up import confirmed
 from services.console.views.selection import MOST, Chosen
 from shared.events.base import uuid7
-from shared.runtime.http import parse_query
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
@@ -102,9 +109,7 @@ def _action(request: web.Request) -> Action:
 
 
 def _query(request: web.Request) -> BulkQuery:
-    """Forms send empty fields as well."""
-    pairs = [(name, value) for name, value in request.query.items() if value != ""]
-    return parse_query(request.clone(rel_url=request.rel_url.with_query(pairs)), BulkQuery)
+    return parse_pairs(request, query_pairs(request), BulkQuery)
 
 
 async def _chosen(request: web.Request, action: Action, query: BulkQuery) -> Chosen:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.console.actions import BULK
 from services.console.http.commands import READ, SILENT, name_actors
 from services.console.http.keys import VIEWS
-from services.console.http.pages import ask, go_to, page, parse_form, person
+from services.console.http.pages import ask, go_to, page_or_part, parse_form, person
 from services.console.http.words import SHOWN, TARGET
 from shared.runtime.http import Page, parse_query, path_id
 from shared.runtime.internal import InternalCallFailed
@@ -51,10 +51,11 @@ async def show_command(request: web.Request) -> web.StreamResponse:
     now = request.config_dict[VIEWS].now()
     await name_actors(request, [command])
     await _name_devices(request, targets["items"])
-    part = request.headers.get("HX-Target") == "progress"
-    response = page(
+    return page_or_part(
         request,
-        "commands/progress.html" if part else "commands/one.html",
+        "commands/one.html",
+        "commands/progress.html",
+        "progress",
         command=command,
         targets=targets,
         query=query,
@@ -66,8 +67,6 @@ async def show_command(request: web.Request) -> web.StreamResponse:
         may_cancel=person(request).holds(CANCEL),
         as_of=now,
     )
-    response.headers["Vary"] = "HX-Request, HX-Target"
-    return response
 
 
 def _again(command: Values, rows: list[Values]) -> Values | None:

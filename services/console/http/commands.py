@@ -10,12 +10,12 @@ from pydantic import AwareDatetime, Field
 
 from services.console.http.device_links import Links
 from services.console.http.keys import VIEWS
-from services.console.http.pages import ask, page, person
+from services.console.http.pages import ask, page_or_part, parse_pairs, person, query_pairs
 from services.console.http.streams import event, stream
 from services.console.http.words import COMMAND, SHOWN
 from services.console.views.sentences import COMMANDS, command_text
 from shared.events.base import uuid7
-from shared.runtime.http import Page, parse_query
+from shared.runtime.http import Page
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.paging import encode_cursor
 from shared.runtime.problems import Problem
@@ -48,8 +48,8 @@ class CommandsQuery(Page):
 
 async def list_commands(request: web.Request) -> web.StreamResponse:
     """GET /commands: the list; only its table, when htmx asks for that."""
-    pairs = [(name, value) for name, value in request.query.items() if value != ""]
-    query = parse_query(request.clone(rel_url=request.rel_url.with_query(pairs)), CommandsQuery)
+    pairs = query_pairs(request)
+    query = parse_pairs(request, pairs, CommandsQuery)
     found: Values = {"items": [], "next": None}
     trouble = None
     try:
@@ -59,10 +59,12 @@ async def list_commands(request: web.Request) -> web.StreamResponse:
     except InternalCallFailed:
         trouble = SILENT
     await name_actors(request, found["items"])
-    links, part = Links(request.path, pairs), request.headers.get("HX-Target") == "list"
-    response = page(
+    links = Links(request.path, pairs)
+    return page_or_part(
         request,
-        "commands/list.html" if part else "commands/index.html",
+        "commands/index.html",
+        "commands/list.html",
+        "list",
         query=query,
         found=found,
         trouble=trouble,
@@ -72,8 +74,6 @@ async def list_commands(request: web.Request) -> web.StreamResponse:
         shown=SHOWN,
         as_of=request.config_dict[VIEWS].now(),
     )
-    response.headers["Vary"] = "HX-Request, HX-Target"
-    return response
 
 
 async def name_actors(request: web.Request, rows: list[Values]) -> None:

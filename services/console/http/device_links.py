@@ -11,8 +11,8 @@ from aiohttp import web
 from pydantic import Field
 
 from services.console.http.device_models import DeviceQuery
+from services.console.http.pages import parse_pairs, query_pairs
 from services.console.views.filters import Sort
-from shared.runtime.http import parse_query
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,10 @@ def query_of(request: web.Request) -> tuple[ListQuery, Links]:
     """The list that a URL means. A form sends empty fields and the usual columns too: a link needs
     neither.
     """
-    pairs = [(name, value) for name, value in request.query.items() if value != ""]
+    pairs = query_pairs(request)
     if {value for name, value in pairs if name == "column"} == _USUAL:
         pairs = [pair for pair in pairs if pair[0] != "column"]
-    bare = request.clone(rel_url=request.rel_url.with_query(pairs))
-    return parse_query(bare, ListQuery), Links(request.path, pairs)
+    return parse_pairs(request, pairs, ListQuery), Links(request.path, pairs)
 
 
 def _url(path: str, pairs: Sequence[tuple[str, str]]) -> str:

@@ -16,7 +16,15 @@ from services.console.http.device_asked import became_of
 from services.console.http.device_offers import offers
 from services.console.http.devices import JUDGED, READ
 from services.console.http.keys import VIEWS
-from services.console.http.pages import ask, page, person, text_of
+from services.console.http.pages import (
+    ask,
+    asks_for,
+    page_or_part,
+    parse_pairs,
+    person,
+    query_pairs,
+    text_of,
+)
 from services.console.http.streams import event, stream
 from services.console.http.words import SHOWN
 from services.console.views.sentences import command_text
@@ -81,27 +89,24 @@ class LiveQuery(BaseModel):
 
 async def show_device(request: web.Request) -> web.StreamResponse:
     """GET /devices/{device_id}: the device; only the open tab, when htmx asks for that."""
-    bare = request.clone(
-        rel_url=request.rel_url.with_query([(n, v) for n, v in request.query.items() if v != ""])
-    )
-    query, device_id = parse_query(bare, DevicePageQuery), path_id(request, "device_id")
+    query = parse_pairs(request, query_pairs(request), DevicePageQuery)
+    device_id = path_id(request, "device_id")
     device = await request.config_dict[VIEWS].device(device_id, person(request).reach(READ))
     values = await _tab(request, query, device)
-    part = request.headers.get("HX-Target") == "tab"
-    if not part:
+    if not asks_for(request, "tab"):
         values["offers"] = await offers(request, device)
         values["asked"] = await became_of(request, device_id, query.asked)
-    response = page(
+    return page_or_part(
         request,
-        "device/tab.html" if part else "device/index.html",
+        "device/index.html",
+        "device/tab.html",
+        "tab",
         device=device,
         query=query,
         tabs=NEEDS,
         shown=SHOWN,
         **values,
     )
-    response.headers["Vary"] = "HX-Request, HX-Target"
-    return response
 
 
 async def _tab(request: web.Request, query: DevicePageQuery, device: Values) -> Values:

@@ -13,7 +13,7 @@ from services.console.http.device_links import COLUMNS, Column, columns_of, quer
 from services.console.http.device_offers import bulk_offers
 from services.console.http.devices import READ, send_csv
 from services.console.http.keys import VIEWS
-from services.console.http.pages import page, person, text_of
+from services.console.http.pages import asks_for, page_or_part, person, text_of
 from services.console.http.streams import event, stream
 from services.console.http.words import CHOICES, SHOWN
 from shared.runtime.http import parse_query
@@ -39,11 +39,13 @@ async def show_devices(request: web.Request) -> web.StreamResponse:
     (query, links), reach = query_of(request), person(request).reach(READ)
     views = request.config_dict[VIEWS]
     found = await views.devices(query.filters(), query.order(), query.limit, reach)
-    part = request.headers.get("HX-Target") == "list"
+    part = asks_for(request, "list")
     choices = {} if part else await views.choices(reach)
-    response = page(
+    response = page_or_part(
         request,
-        "devices/list.html" if part else "devices/index.html",
+        "devices/index.html",
+        "devices/list.html",
+        "list",
         query=query,
         found=found,
         links=links,
@@ -56,7 +58,6 @@ async def show_devices(request: web.Request) -> web.StreamResponse:
         reach=reach,
         live=_live(found.items, columns_of(query.column)),
     )
-    response.headers["Vary"] = "HX-Request, HX-Target"
     if part:
         response.headers["HX-Push-Url"] = links.here
     return response

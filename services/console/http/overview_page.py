@@ -10,7 +10,7 @@ from aiohttp import web
 
 from services.console.http.devices import READ
 from services.console.http.keys import VIEWS
-from services.console.http.pages import page, person
+from services.console.http.pages import page, page_or_part, person
 from services.console.http.streams import event, stream
 from services.console.http.words import COMPLIANCE, SHOWN
 from services.console.views.queries import TREND_DAYS, Overview
@@ -33,13 +33,16 @@ async def show_overview(request: web.Request) -> web.StreamResponse:
     if not who.holds(READ):
         return page(request, "home.html")
     found = await request.config_dict[VIEWS].overview(who.reach(READ))
-    part = request.headers.get("HX-Target") == "overview"
-    template = "overview/numbers.html" if part else "overview/index.html"
-    response = page(
-        request, template, found=found, shown=SHOWN, charts=_charts(found), systems=_systems(found)
+    return page_or_part(
+        request,
+        "overview/index.html",
+        "overview/numbers.html",
+        "overview",
+        found=found,
+        shown=SHOWN,
+        charts=_charts(found),
+        systems=_systems(found),
     )
-    response.headers["Vary"] = "HX-Request, HX-Target"
-    return response
 
 
 def _systems(found: Overview) -> list[tuple[str, str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -17,10 +17,23 @@ from services.console.http.keys import ASKING, BUNDLE
 from services.console.http.menu import MENU
 from services.console.people import Person
 from services.console.step_up import CODE_FIELD
-from shared.runtime.http import invalid
+from shared.runtime.http import invalid, parse_query
 from shared.runtime.problems import Problem
+from shared.runtime.routes import Handler, Route
 
-__all__ = ["ask", "go_to", "page", "parse_form", "person", "text_of"]
+__all__ = [
+    "ask",
+    "asks_for",
+    "go_to",
+    "page",
+    "page_or_part",
+    "parse_form",
+    "parse_pairs",
+    "permitted_page",
+    "person",
+    "query_pairs",
+    "text_of",
+]
 
 M = TypeVar("M", bound=BaseModel)
 BESIDE = {forgery.FIELD, CODE_FIELD}
@@ -72,9 +85,48 @@ def text_of(request: web.Request, template: str, **values: Any) -> str:
     )
 
 
+def page_or_part(
+    request: web.Request, whole: str, part: str, target: str, **values: Any
+) -> web.Response:
+    """As `page`: the part alone where htmx asks for that (`asks_for`), else the whole."""
+    response = page(request, part if asks_for(request, target) else whole, **values)
+    response.headers["Vary"] = "HX-Request, HX-Target"
+    return response
+
+
+def asks_for(request: web.Request, target: str) -> bool:
+    """Whether htmx wants what this element of the page holds."""
+    return request.headers.get("HX-Target") == target
+
+
 def go_to(path: str) -> web.Response:
     """Answer a form with another page to be fetched (303)."""
     return web.Response(status=303, headers={"Location": path})
+
+
+def query_pairs(request: web.Request) -> list[tuple[str, str]]:
+    """What the URL asks for; forms send empty fields as well, which say nothing."""
+    return [(name, value) for name, value in request.query.items() if value != ""]
+
+
+def parse_pairs(request: web.Request, pairs: Sequence[tuple[str, str]], model: type[M]) -> M:
+    """The query as `model`, as if it had these pairs."""
+    return parse_query(request.clone(rel_url=request.rel_url.with_query(list(pairs))), model)
+
+
+def permitted_page(
+    method: str,
+    path: str,
+    handler: Handler,
+    permission: str,
+    summary: str,
+    *,
+    max_body: int = 32768,
+) -> Route:
+    """A page for people who hold a permission."""
+    return Route(
+        method, path, handler, page=True, permission=permission, summary=summary, max_body=max_body
+    )
 
 
 def parse_form(request: web.Request, model: type[M]) -> M:

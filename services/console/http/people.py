@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.console.granting import GRANT
 from services.console.http.browsers import sign_in_browser, visit
 from services.console.http.keys import CONSOLE_URL, DIRECTORY, GRANTING, SEALED
-from services.console.http.pages import go_to, page, parse_form, person
+from services.console.http.pages import go_to, page, parse_form, permitted_page, person
 from services.console.http.step_up import confirmed
 from services.console.permissions import PERMISSIONS
 from shared.runtime.http import Page, parse_query, path_id
 from shared.runtime.paging import page_of
 from shared.runtime.problems import Problem
-from shared.runtime.routes import Handler, Route
+from shared.runtime.routes import Route
 
 READ, WRITE, WRITE_ROLE = "people.read", "people.write", "role.write"
 _PEOPLE, _ROLES = "/settings/people", "/settings/roles"
@@ -194,24 +194,18 @@ def show_link(request: web.Request, account_id: UUID, name: str, token: str) -> 
     return page(request, "people/link.html", account_id=account_id, name=name, link=link)
 
 
-def _page(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:
-    return Route(
-        method, path, handler, page=True, permission=permission, summary=summary, max_body=32768
-    )
-
-
 _ONE = f"{_PEOPLE}/{{account_id}}"
 ROUTES = (
-    _page("GET", _PEOPLE, list_people, READ, "Accounts"),
-    _page("POST", _PEOPLE, invite, WRITE, "Make an account"),
-    _page("GET", _ONE, show_person, READ, "An account"),
-    _page("POST", f"{_ONE}/reset", reset, WRITE, "Reset how somebody signs in"),
-    _page("POST", f"{_ONE}/disable", disable, WRITE, "Disable an account"),
-    _page("POST", f"{_ONE}/enable", enable, WRITE, "Enable an account"),
-    _page("POST", f"{_ONE}/grants", grant, GRANT, "Give a role"),
-    _page("POST", f"{_ONE}/grants/{{grant_id}}/take", take, GRANT, "Take a role"),
-    _page("GET", _ROLES, list_roles, READ, "Roles"),
-    _page("POST", _ROLES, add_role, WRITE_ROLE, "Make a role"),
+    permitted_page("GET", _PEOPLE, list_people, READ, "Accounts"),
+    permitted_page("POST", _PEOPLE, invite, WRITE, "Make an account"),
+    permitted_page("GET", _ONE, show_person, READ, "An account"),
+    permitted_page("POST", f"{_ONE}/reset", reset, WRITE, "Reset how somebody signs in"),
+    permitted_page("POST", f"{_ONE}/disable", disable, WRITE, "Disable an account"),
+    permitted_page("POST", f"{_ONE}/enable", enable, WRITE, "Enable an account"),
+    permitted_page("POST", f"{_ONE}/grants", grant, GRANT, "Give a role"),
+    permitted_page("POST", f"{_ONE}/grants/{{grant_id}}/take", take, GRANT, "Take a role"),
+    permitted_page("GET", _ROLES, list_roles, READ, "Roles"),
+    permitted_page("POST", _ROLES, add_role, WRITE_ROLE, "Make a role"),
     Route("GET", "/join/{token}", show_join, page=True, public=True, summary="Behind a link"),
     Route(
         "POST",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from aiohttp import web
@@ -9,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.directory import WRITE as WRITE_PEOPLE
 from services.console.http.keys import DIRECTORY, LINKING, PROVIDERS, TICKETS
-from services.console.http.pages import go_to, page, parse_form, person
+from services.console.http.pages import go_to, page, parse_form, permitted_page, person
 from services.console.http.people import READ
 from services.console.http.step_up import confirmed
 from services.console.identity.providers import WRITE
 from shared.runtime.http import path_id
-from shared.runtime.routes import Handler, Route
 
 _PAGE = "/settings/identity"
 _PERSON = "/settings/people/{account_id}"
@@ -151,12 +151,7 @@ def _client(request: web.Request, form: ClientForm) -> str:
     return f"client:{request.match_info['provider_id']}:{form.client_id}"
 
 
-def _page(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:
-    return Route(
-        method, path, handler, page=True, permission=permission, summary=summary, max_body=16384
-    )
-
-
+_page = partial(permitted_page, max_body=16384)
 _ONE = f"{_PAGE}/{{provider_id}}"
 _OF = f"{_PERSON}/identities"
 ROUTES = (

@@ -9,14 +9,13 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.http.keys import DIRECTORY, WEBHOOKS
-from services.console.http.pages import go_to, page, parse_form, person
+from services.console.http.pages import go_to, page, parse_form, permitted_page, person
 from services.console.http.people import where
 from services.console.http.step_up import confirmed
 from services.console.webhooks.keeping import OFFERED
 from services.console.webhooks.settings import READ, WRITE
 from shared.runtime.http import Page, parse_query, path_id
 from shared.runtime.paging import page_of
-from shared.runtime.routes import Handler, Route
 
 _PAGE = "/settings/webhooks"
 _TypeName = Annotated[str, Field(max_length=200)]
@@ -106,17 +105,11 @@ async def again(request: web.Request) -> web.StreamResponse:
     return go_to(f"{_PAGE}/{hook.webhook_id}")
 
 
-def _page(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:
-    return Route(
-        method, path, handler, page=True, permission=permission, summary=summary, max_body=32768
-    )
-
-
 _ONE = f"{_PAGE}/{{webhook_id}}"
 ROUTES = (
-    _page("GET", _PAGE, list_webhooks, READ, "Webhooks"),
-    _page("POST", _PAGE, make, WRITE, "Make a webhook"),
-    _page("GET", _ONE, show, READ, "What a webhook was told"),
-    _page("POST", f"{_ONE}/use", use, WRITE, "Tell a webhook, or not"),
-    _page("POST", f"{_ONE}/again", again, WRITE, "Tell a webhook again"),
+    permitted_page("GET", _PAGE, list_webhooks, READ, "Webhooks"),
+    permitted_page("POST", _PAGE, make, WRITE, "Make a webhook"),
+    permitted_page("GET", _ONE, show, READ, "What a webhook was told"),
+    permitted_page("POST", f"{_ONE}/use", use, WRITE, "Tell a webhook, or not"),
+    permitted_page("POST", f"{_ONE}/again", again, WRITE, "Tell a webhook again"),
 )
