@@ -6,6 +6,7 @@ answer = await browser.get("/devices")
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -109,3 +110,8 @@ async def signed_in(
 def later(service: Trial, by: timedelta) -> None:
     """Move the clock of a service that was given one that stands still."""
     service.context.clock.advance(by)  # type: ignore[attr-defined]
+
+
+def words_of(answer: Answer) -> str:
+    """What a page says, without its markup."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())

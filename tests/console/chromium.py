@@ -14,6 +14,10 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.conftest import REPOSITORY
+from tools.embedded import assets
+from tools.embedded.home import Home
+
 PROGRAM = shutil.which("chromium")
 NEEDED = pytest.mark.skipif(
     PROGRAM is None and os.environ.get("MUSTER_TEST_CHROMIUM") != "required",
@@ -46,6 +50,17 @@ async def with_a_key(page: Page) -> None:
         "automaticPresenceSimulation": True,
     }
     await session.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+
+
+def for_browsers(port: int) -> dict[str, str]:
+    """The settings of a console that a browser opens at its own address, with its assets."""
+    home = Home.at(REPOSITORY / ".muster")
+    assets.ensure(home)
+    return {
+        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
+        "MUSTER_API_PORT": str(port),
+        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
+    }
 
 
 def free_port() -> int:

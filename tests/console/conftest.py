@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from services.console.step_up import StepUp
+from shared.runtime.testing import RecordedCalls
 from tests.console.fleet import Console, console
 from tools.embedded.testing import MakeDatabase
 
 
 @pytest.fixture
-async def view(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console(await make_database("console"), tmp_path) as running:
+def calls() -> RecordedCalls:
+    """What the console asks of the other services; a module that needs answers says which."""
+    return RecordedCalls()
+
+
+@pytest.fixture
+def environ() -> Mapping[str, str]:
+    return {}
+
+
+@pytest.fixture
+async def view(
+    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls, environ: Mapping[str, str]
+) -> AsyncIterator[Console]:
+    dsn = await make_database("console")
+    async with console(dsn, tmp_path, internal=calls, environ=environ) as running:
         yield running
 
 

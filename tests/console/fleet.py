@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from shared.events.devices import Ownership, Platform
 from shared.events.groups import DeviceGroups, GroupState
 from shared.events.inventory import FactChange, FactsChanged
 from shared.runtime.clock import FixedClock
-from shared.runtime.testing import Answer, Trial, trial
+from shared.runtime.testing import Answer, RecordedCalls, Trial, trial
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 BASE = "/api/v1/console"
@@ -149,7 +149,15 @@ class Console:
 
 
 @asynccontextmanager
-async def console(dsn: str, folder: Path) -> AsyncIterator[Console]:
+async def console(
+    dsn: str,
+    folder: Path,
+    *,
+    internal: RecordedCalls | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Console]:
     clock = FixedClock(START)
-    async with trial(SERVICE, dsn, folder, clock=clock) as service:
+    async with trial(
+        SERVICE, dsn, folder, clock=clock, internal=internal, environ=environ
+    ) as service:
         yield Console(service, clock)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
-from services.console.app import SERVICE
 from services.console.step_up import StepUp
 from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import RecordedCalls, trial
-from tests.conftest import REPOSITORY
+from shared.runtime.testing import RecordedCalls
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, free_port, with_a_key
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
 from tests.console.fleet import START, Console
-from tools.embedded import assets
-from tools.embedded.home import Home
-from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
 COMMANDS = "/api/v1/commands"
@@ -35,21 +28,8 @@ def calls() -> RecordedCalls:
 
 
 @pytest.fixture
-async def view(
-    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
-) -> AsyncIterator[Console]:
-    home, port, clock = Home.at(REPOSITORY / ".muster"), free_port(), FixedClock(START)
-    assets.ensure(home)
-    environ = {
-        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_API_PORT": str(port),
-        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
-    }
-    dsn = await make_database("console")
-    async with trial(
-        SERVICE, dsn, tmp_path, clock=clock, internal=calls, environ=environ
-    ) as service:
-        yield Console(service, clock)
+def environ() -> dict[str, str]:
+    return for_browsers(free_port())
 
 
 @pytest.fixture

@@ -21,12 +21,9 @@ from shared.runtime.internal import Answered
 from shared.runtime.testing import RecordedCalls, Trial, trial
 from tests.command_queue.approving import API, aged
 from tests.command_queue.fleet import Fleet
-from tests.conftest import REPOSITORY
 from tests.console.browsing import Browser, signed_in
-from tests.console.chromium import NEEDED, chromium, free_port, with_a_key
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
 from tests.console.fleet import START
-from tools.embedded import assets
-from tools.embedded.home import Home
 from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
@@ -87,14 +84,8 @@ def port() -> int:
 async def console(
     make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
 ) -> AsyncIterator[Trial]:
-    home, folder = Home.at(REPOSITORY / ".muster"), tmp_path / "console"
+    folder, environ = tmp_path / "console", for_browsers(port)
     folder.mkdir()
-    assets.ensure(home)
-    environ = {
-        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_API_PORT": str(port),
-        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
-    }
     dsn, clock = await make_database("console"), FixedClock(START)
     async with trial(SERVICE, dsn, folder, clock=clock, internal=calls, environ=environ) as service:
         yield service

@@ -12,7 +12,7 @@ from services.console.app import SERVICE
 from shared.runtime.testing import Trial, trial
 from tests.conftest import REPOSITORY
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, free_port
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
 from tools.embedded import assets
 from tools.embedded.home import Home
 from tools.embedded.testing import MakeDatabase
@@ -23,13 +23,7 @@ SIZES = [ViewportSize(width=1280, height=900), ViewportSize(width=390, height=84
 
 @pytest.fixture
 async def service(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Trial]:
-    home, port = Home.at(REPOSITORY / ".muster"), free_port()
-    assets.ensure(home)
-    environ = {
-        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_API_PORT": str(port),
-        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
-    }
+    environ = for_browsers(free_port())
     async with trial(SERVICE, await make_database("console"), tmp_path, environ=environ) as running:
         yield running
 

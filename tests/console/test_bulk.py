@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
-from services.console.app import SERVICE
 from shared.events import uuid7
 from shared.events.devices import Platform
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import Answer, RecordedCalls, trial
-from tests.console.browsing import Browser, signed_in
-from tests.console.fleet import START, Console
-from tools.embedded.testing import MakeDatabase
+from shared.runtime.testing import RecordedCalls
+from tests.console.browsing import Browser, signed_in, words_of
+from tests.console.fleet import Console
 
 COMMANDS = "/api/v1/commands"
 LOCK = ("command.request", "command.device.lock")
@@ -34,21 +29,8 @@ def calls() -> RecordedCalls:
 
 
 @pytest.fixture
-async def view(
-    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
-) -> AsyncIterator[Console]:
-    dsn, clock = await make_database("console"), FixedClock(START)
-    async with trial(SERVICE, dsn, tmp_path, clock=clock, internal=calls) as service:
-        yield Console(service, clock)
-
-
-@pytest.fixture
 async def browser(view: Console) -> Browser:
     return await signed_in(view.service, everywhere=["inventory.read", *LOCK, REFRESH])
-
-
-def _words(answer: Answer) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
 
 
 async def _filled(browser: Browser, path: str, **fields: str) -> dict[str, str]:
@@ -77,8 +59,8 @@ async def test_the_whole_filtered_list_gets_one_command(
     }
     assert whole == "/bulk/lock?tag=field&whole=true"
     page = await browser.get(whole)
-    assert "Lock: 3 devices" in _words(page)
-    assert "1 of the list is left out: not managed" in _words(page)
+    assert "Lock: 3 devices" in words_of(page)
+    assert "1 of the list is left out: not managed" in words_of(page)
     fields = await _filled(browser, whole, serial="3", reason="stolen van")
     answer = await browser.post(whole, fields)
     assert answer.headers["Location"] == f"/commands/{COMMAND_ID}"
@@ -119,14 +101,14 @@ async def test_nothing_happens_by_mistake(
     path = "/bulk/lock?whole=true"
     answer = await browser.post(path, await _filled(browser, path, **fields))
     assert answer.status == 422
-    assert said in _words(answer)
+    assert said in words_of(answer)
     assert _asked(calls) == []
 
 
 async def test_without_a_choice_nothing_is_meant(view: Console, browser: Browser) -> None:
     await view.device(name="a")
     answer = await browser.get("/bulk/lock")
-    assert "No device is chosen" in _words(answer)
+    assert "No device is chosen" in words_of(answer)
     assert 'name="count"' not in answer.text
 
 
@@ -138,7 +120,7 @@ async def test_it_steps_up_for_the_number(
     path = "/bulk/lock?whole=true"
     answer = await browser.post(path, await _filled(browser, path, serial="2", reason="x"))
     assert answer.status == 403
-    assert "Lock: 2 devices" in _words(answer)
+    assert "Lock: 2 devices" in words_of(answer)
     assert _asked(calls) == []
 
 
@@ -153,7 +135,7 @@ async def test_devices_beyond_reach_and_macs_are_left_out(
     named = urlencode({"id": [mine, other, mac]}, doseq=True)
     for path in ("/bulk/lock?whole=true", f"/bulk/lock?{named}"):
         answer = await scoped.get(path)
-        assert "Lock: 1 device" in _words(answer), path
+        assert "Lock: 1 device" in words_of(answer), path
         fields = await _filled(scoped, path, serial="1", reason="x")
         assert (await scoped.post(path, fields)).status == 303
     assert [body["device_ids"] for body in _asked(calls)] == [[str(mine)]] * 2
@@ -163,6 +145,6 @@ async def test_who_may_not_sees_why(view: Console) -> None:
     await view.device(name="a")
     reader = await signed_in(view.service, everywhere=["inventory.read"])
     page = await reader.get("/devices")
-    assert "Lock : This needs the permission command.request." in _words(page)
+    assert "Lock : This needs the permission command.request." in words_of(page)
     assert "/bulk/lock" not in page.text
     assert (await reader.get("/bulk/lock?whole=true")).status == 403

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.console.app import SERVICE
 from services.console.http.command_page import progress_of
 from shared.events import uuid7
-from shared.runtime.clock import FixedClock
 from shared.runtime.paging import decode_cursor
-from shared.runtime.testing import Answer, RecordedCalls, trial
-from tests.console.browsing import Browser, signed_in
+from shared.runtime.testing import RecordedCalls
+from tests.console.browsing import Browser, signed_in, words_of
 from tests.console.fleet import START, Console
-from tools.embedded.testing import MakeDatabase
 
 COMMANDS = "/api/v1/commands"
 COMMAND_ID = uuid7()
 
 
 @pytest.fixture
-def calls() -> RecordedCalls:
-    return RecordedCalls()
-
-
-@pytest.fixture
-async def view(
-    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
-) -> AsyncIterator[Console]:
-    dsn, clock = await make_database("console"), FixedClock(START)
-    async with trial(SERVICE, dsn, tmp_path, clock=clock, internal=calls) as service:
-        yield Console(service, clock)
-
-
-@pytest.fixture
 async def browser(view: Console) -> Browser:
     rights = ["inventory.read", "command.read", "command.cancel", "command.request"]
     return await signed_in(view.service, everywhere=[*rights, "command.device.lock"])
-
-
-def _words(answer: Answer) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
 
 
 def _command(actor: str, **changes: Any) -> dict[str, Any]:
@@ -95,7 +70,7 @@ async def test_the_list_names_what_and_who(
     command = _command(f"account:{browser.account_id}")
     calls.answers["command_queue", f"{COMMANDS}?limit=50"] = {"items": [command], "next": "abc"}
     page = await browser.get("/commands")
-    text = _words(page)
+    text = words_of(page)
     for said in ("Lock 4 Under way Disruptive Ada Lovelace", "left on a train"):
         assert said in text, said
     assert f'href="/commands/{COMMAND_ID}"' in page.text
@@ -129,7 +104,7 @@ async def test_the_page_of_a_command_tells_progress_and_each_device(
     failed = _target(one, "failed", reason="not_enrolled", answer={"Status": "Error"})
     command = _command(f"account:{browser.account_id}")
     _answer(calls, command, failed, _target(other, "queued"))
-    text = _words(await browser.get(f"/commands/{COMMAND_ID}"))
+    text = words_of(await browser.get(f"/commands/{COMMAND_ID}"))
     for said in (
         "Lock: 4 devices",
         "2 of 4 through; the rest in about 10 minutes",
@@ -170,18 +145,18 @@ async def test_the_rest_is_cancelled_with_a_reason(
     assert asked == [("command_queue", "POST", f"{COMMANDS}/{COMMAND_ID}/cancel", body)]
     reader = await signed_in(view.service, everywhere=["command.read"])
     _answer(calls, _command("account:1"))
-    text = _words(await reader.get(f"/commands/{COMMAND_ID}"))
+    text = words_of(await reader.get(f"/commands/{COMMAND_ID}"))
     assert "This needs the permission command.cancel." in text
     assert (await reader.post(path, {"reason": "x"})).status == 403
 
 
 async def test_silence_and_emptiness_say_why(browser: Browser, calls: RecordedCalls) -> None:
     calls.answers["command_queue", f"{COMMANDS}?limit=50"] = {"items": [], "next": None}
-    assert "Nothing was asked of any device" in _words(await browser.get("/commands"))
+    assert "Nothing was asked of any device" in words_of(await browser.get("/commands"))
     calls.answers["command_queue", f"{COMMANDS}?limit=50&state=held"] = {"items": [], "next": None}
-    assert "All filters must hold" in _words(await browser.get("/commands?state=held"))
+    assert "All filters must hold" in words_of(await browser.get("/commands?state=held"))
     calls.failing.add("command_queue")
-    assert "Commands go on as they were asked for" in _words(await browser.get("/commands"))
+    assert "Commands go on as they were asked for" in words_of(await browser.get("/commands"))
     answer = await browser.get(f"/commands/{COMMAND_ID}")
     assert (answer.status, "Nothing was lost" in answer.text) == (503, True)
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import jwt
 import pytest
 
-from services.console.app import SERVICE
 from shared.events import uuid7
 from shared.events.devices import Ownership, Platform
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import Answer, RecordedCalls, trial
-from tests.console.browsing import Browser, signed_in
-from tests.console.fleet import START, Console
-from tools.embedded.testing import MakeDatabase
+from shared.runtime.testing import RecordedCalls
+from tests.console.browsing import Browser, signed_in, words_of
+from tests.console.fleet import Console
 
 COMMANDS = "/api/v1/commands"
 LOCK = ("command.request", "command.device.lock")
@@ -45,22 +39,8 @@ def calls() -> RecordedCalls:
 
 
 @pytest.fixture
-async def view(
-    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
-) -> AsyncIterator[Console]:
-    dsn, clock = await make_database("console"), FixedClock(START)
-    async with trial(SERVICE, dsn, tmp_path, clock=clock, internal=calls) as service:
-        yield Console(service, clock)
-
-
-@pytest.fixture
 async def browser(view: Console) -> Browser:
     return await signed_in(view.service, everywhere=RIGHTS)
-
-
-def _words(answer: Answer) -> str:
-    """What a page says, without its markup."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
 
 
 async def _filled(browser: Browser, path: str, **fields: str) -> dict[str, str]:
@@ -80,7 +60,7 @@ async def test_the_dialog_names_the_device_the_budget_and_who_approves(
     device_id = await view.device(
         name="Ada's iPhone", serial="F17PQ0", user="ada", ownership=Ownership.CORPORATE
     )
-    text = _words(await browser.get(f"/devices/{device_id}/actions/erase"))
+    text = words_of(await browser.get(f"/devices/{device_id}/actions/erase"))
     for said in (
         "Everything on the device is erased for good",
         "Device Ada's iPhone",
@@ -136,7 +116,7 @@ async def test_nothing_happens_by_mistake(
     filled = await _filled(browser, path, **fields)
     answer = await browser.post(path, filled)
     assert answer.status == 422
-    assert said in _words(answer)
+    assert said in words_of(answer)
     assert filled["key"] in answer.text
     assert _asked(calls) == []
 
@@ -148,7 +128,7 @@ async def test_it_steps_up_before_anything_is_asked(
     fields = await _filled(browser, path, serial="F17PQ0", reason="sold")
     answer = await browser.post(path, fields)
     assert answer.status == 403
-    assert "Erase: a (F17PQ0)" in _words(answer)
+    assert "Erase: a (F17PQ0)" in words_of(answer)
     assert "Nothing was done yet" in answer.text
     assert _asked(calls) == []
 
@@ -163,7 +143,7 @@ async def test_what_command_queue_refuses_is_said_and_the_form_is_kept(
     calls.answers["command_queue", COMMANDS] = {"code": "x", "detail": "No phone is that short."}
     answer = await browser.post(path, fields)
     assert answer.status == 422
-    assert "No phone is that short. Nothing was asked of the device." in _words(answer)
+    assert "No phone is that short. Nothing was asked of the device." in words_of(answer)
     assert 'value="Call Ada"' in answer.text
     assert fields["key"] not in answer.text
 
@@ -177,7 +157,7 @@ async def test_sending_again_after_silence_is_the_same_request(
     calls.failing.add("command_queue")
     answer = await browser.post(path, fields)
     assert answer.status == 503
-    assert "nothing is done twice" in _words(answer)
+    assert "nothing is done twice" in words_of(answer)
     assert fields["key"] in answer.text
 
 
@@ -192,11 +172,11 @@ async def test_what_one_may_not_do_stays_and_names_the_permission(
     )
     page = await reader.get(f"/devices/{mine}")
     assert f"/devices/{mine}/actions/lock" in page.text
-    assert "Erase : This needs the permission command.device.erase." in _words(page)
-    assert "Push now : This needs the permission push.wake." in _words(page)
+    assert "Erase : This needs the permission command.device.erase." in words_of(page)
+    assert "Push now : This needs the permission push.wake." in words_of(page)
     page = await reader.get(f"/devices/{other}")
     assert "/actions/" not in page.text
-    assert "Lock : This needs the permission command.request." in _words(page)
+    assert "Lock : This needs the permission command.request." in words_of(page)
     path = f"/devices/{other}/actions/lock"
     answer = await reader.post(path, {"key": str(uuid7()), "serial": "F17PQ1", "reason": "x"})
     assert answer.status == 403
@@ -213,14 +193,14 @@ async def test_what_the_device_cannot_do_says_why(
     for device_id in (phone, mac):
         path = f"{COMMANDS}/devices/{device_id}/possible"
         calls.answers["command_queue", path] = {"items": [obstacle]}
-    page = _words(await browser.get(f"/devices/{phone}"))
+    page = words_of(await browser.get(f"/devices/{phone}"))
     assert "Erase : Not possible here: personal devices are never erased." in page
-    assert "Lock : Not possible here: a Mac is locked" in _words(
+    assert "Lock : Not possible here: a Mac is locked" in words_of(
         await browser.get(f"/devices/{mac}")
     )
-    assert "Lock : The device is not managed." in _words(await browser.get(f"/devices/{gone}"))
+    assert "Lock : The device is not managed." in words_of(await browser.get(f"/devices/{gone}"))
     answer = await browser.get(f"/devices/{phone}/actions/erase")
-    assert "personal devices are never erased" in _words(answer)
+    assert "personal devices are never erased" in words_of(answer)
     assert 'name="reason"' not in answer.text
 
 
@@ -233,9 +213,9 @@ async def test_safe_actions_are_one_press(view: Console, calls: RecordedCalls) -
     assert answer.status == 303
     calls.answers["inventory", f"/api/v1/inventory/devices/{device_id}/facts"] = {"items": []}
     calls.answers["inventory", "/api/v1/inventory/facts"] = {"items": []}
-    assert "was asked for its inventory" in _words(await browser.get(answer.headers["Location"]))
+    assert "was asked for its inventory" in words_of(await browser.get(answer.headers["Location"]))
     answer = await browser.post(f"/devices/{device_id}/wake")
-    assert "A push is on its way" in _words(await browser.get(answer.headers["Location"]))
+    assert "A push is on its way" in words_of(await browser.get(answer.headers["Location"]))
     assert [call[:3] for call in _asked(calls)] == [
         ("inventory", "POST", f"/api/v1/inventory/devices/{device_id}/refresh"),
         ("push_notifier", "POST", f"/api/v1/push/devices/{device_id}/wake"),
@@ -258,19 +238,19 @@ async def test_the_page_tells_intent_then_outcome(
     part = f"/devices/{device_id}/asked/{COMMAND_ID}"
     _tell(calls, device_id, None)
     page = await browser.get(f"/devices/{device_id}?asked={COMMAND_ID}")
-    assert "Lock Asked for, being queued" in _words(page)
+    assert "Lock Asked for, being queued" in words_of(page)
     assert "load delay:1s" in page.text
     _tell(calls, device_id, "queued")
     asked = await browser.get(part)
-    assert "Lock Queued, waiting for the device" in _words(asked)
+    assert "Lock Queued, waiting for the device" in words_of(asked)
     assert "hx-get" not in asked.text
     whole = await browser.get(f"/devices/{device_id}?asked={COMMAND_ID}")
     assert f'hx-get="{part}" hx-trigger="sse:changed"' in whole.text
     _tell(calls, device_id, "acknowledged")
-    assert "Lock Acknowledged" in _words(await browser.get(part))
+    assert "Lock Acknowledged" in words_of(await browser.get(part))
     assert (
         f'hx-get="{part}"'
         not in (await browser.get(f"/devices/{device_id}?asked={COMMAND_ID}")).text
     )
     _tell(calls, device_id, "held", state="held", hold_reason="5 of 5 are spent")
-    assert "5 of 5 are spent" in _words(await browser.get(part))
+    assert "5 of 5 are spent" in words_of(await browser.get(part))

@@ -7,14 +7,12 @@ import html
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
 import pytest
 
-from services.console.app import SERVICE
 from services.console.http import streams
 from services.console.http.keys import HUB
 from services.console.views import live
@@ -22,28 +20,12 @@ from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.compliance import VerdictState
 from shared.events.devices import Platform
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import RecordedCalls, trial
+from shared.runtime.testing import RecordedCalls
 from tests.console.browsing import Browser, signed_in
 from tests.console.fleet import START, Console, state
-from tools.embedded.testing import MakeDatabase
 
 HOSTILE = "<script>alert(1)</script>'\"&{{7*7}}"
 EVERYTHING = ("inventory.read", "compliance.read", "command.read")
-
-
-@pytest.fixture
-def calls() -> RecordedCalls:
-    return RecordedCalls()
-
-
-@pytest.fixture
-async def view(
-    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
-) -> AsyncIterator[Console]:
-    dsn, clock = await make_database("console"), FixedClock(START)
-    async with trial(SERVICE, dsn, tmp_path, clock=clock, internal=calls) as service:
-        yield Console(service, clock)
 
 
 @pytest.fixture

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
-from services.console.app import SERVICE
 from shared.events import uuid7
 from shared.events.compliance import VerdictState
 from shared.events.devices import Platform
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import RecordedCalls, trial
-from tests.conftest import REPOSITORY
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, free_port
-from tests.console.fleet import START, Console
-from tools.embedded import assets
-from tools.embedded.home import Home
-from tools.embedded.testing import MakeDatabase
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
+from tests.console.fleet import Console
 
 pytestmark = NEEDED
 
 
 @pytest.fixture
-async def view(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Console]:
-    home, port, clock = Home.at(REPOSITORY / ".muster"), free_port(), FixedClock(START)
-    assets.ensure(home)
-    environ = {
-        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_API_PORT": str(port),
-        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
-    }
-    dsn, calls = await make_database("console"), RecordedCalls()
-    async with trial(
-        SERVICE, dsn, tmp_path, clock=clock, internal=calls, environ=environ
-    ) as service:
-        yield Console(service, clock)
+def environ() -> dict[str, str]:
+    return for_browsers(free_port())
 
 
 @pytest.fixture

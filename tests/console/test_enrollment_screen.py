@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.console.app import SERVICE
 from shared.events import uuid7
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import Answer, RecordedCalls, trial
-from tests.console.browsing import Browser, signed_in
+from shared.runtime.testing import RecordedCalls
+from tests.console.browsing import Browser, signed_in, words_of
 from tests.console.fleet import START, Console
-from tools.embedded.testing import MakeDatabase
 
 CREDENTIALS = "/api/v1/enrollment/credentials"
 CREDENTIAL_ID = uuid7()
@@ -33,21 +26,8 @@ def calls() -> RecordedCalls:
 
 
 @pytest.fixture
-async def view(
-    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
-) -> AsyncIterator[Console]:
-    dsn, clock = await make_database("console"), FixedClock(START)
-    async with trial(SERVICE, dsn, tmp_path, clock=clock, internal=calls) as service:
-        yield Console(service, clock)
-
-
-@pytest.fixture
 async def owner(view: Console) -> Browser:
     return await signed_in(view.service, role="owner")
-
-
-def _words(answer: Answer) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
 
 
 def _credential(**changes: Any) -> dict[str, Any]:
@@ -67,7 +47,7 @@ def _credential(**changes: Any) -> dict[str, Any]:
 
 
 async def test_credentials_tell_their_state(owner: Browser, calls: RecordedCalls) -> None:
-    empty = _words(await owner.get("/enrollment"))
+    empty = words_of(await owner.get("/enrollment"))
     assert "No credential was made yet" in empty
     assert "No push certificate yet" in empty
     gone = START.isoformat()
@@ -79,7 +59,7 @@ async def test_credentials_tell_their_state(owner: Browser, calls: RecordedCalls
     ]
     calls.answers["enrollment", f"{CREDENTIALS}?limit=50"] = {"items": rows, "next": None}
     page = await owner.get("/enrollment")
-    text = _words(page)
+    text = words_of(page)
     for said in ("Lets devices in 3 of 10 Corporate, iOS", "Used up", "Expired", "Revoked"):
         assert said in text, said
     assert page.text.count("/revoke") == 1
@@ -127,9 +107,9 @@ async def test_a_certificate_reaches_push_notifier(owner: Browser, calls: Record
 
 async def test_who_may_only_read_sees_what_is_missing(view: Console, calls: RecordedCalls) -> None:
     reader = await signed_in(view.service, everywhere=["enrollment.read"])
-    text = _words(await reader.get("/enrollment"))
+    text = words_of(await reader.get("/enrollment"))
     for permission in ("enrollment.credential.write", "push.read", "push.certificate"):
         assert f"This needs the permission {permission}." in text
     assert (await reader.post("/enrollment/credentials", {"name": "x"})).status == 403
     calls.failing.add("enrollment")
-    assert "does not answer now" in _words(await reader.get("/enrollment"))
+    assert "does not answer now" in words_of(await reader.get("/enrollment"))

@@ -13,11 +13,8 @@ from services.console.app import SERVICE
 from services.console.setup import link, offer
 from shared.db.pool import transaction
 from shared.runtime.testing import Trial, trial
-from tests.conftest import REPOSITORY
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, free_port, with_a_key
-from tools.embedded import assets
-from tools.embedded.home import Home
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
 from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
@@ -25,13 +22,7 @@ pytestmark = NEEDED
 
 @pytest.fixture
 async def service(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Trial]:
-    home, port = Home.at(REPOSITORY / ".muster"), free_port()
-    assets.ensure(home)
-    environ = {
-        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_API_PORT": str(port),
-        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
-    }
+    environ = for_browsers(free_port())
     async with trial(SERVICE, await make_database("console"), tmp_path, environ=environ) as running:
         yield running
 

@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.conftest import REPOSITORY
 from tests.console.by_provider import Company, company
-from tests.console.chromium import NEEDED, chromium, free_port, with_a_key
-from tools.embedded import assets
-from tools.embedded.home import Home
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
 from tools.embedded.testing import MakeDatabase
 
 pytestmark = [NEEDED, pytest.mark.usefixtures("proven")]
@@ -20,13 +17,7 @@ pytestmark = [NEEDED, pytest.mark.usefixtures("proven")]
 
 @pytest.fixture
 async def here(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Company]:
-    home, port = Home.at(REPOSITORY / ".muster"), free_port()
-    assets.ensure(home)
-    more = {
-        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_API_PORT": str(port),
-        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
-    }
+    more = for_browsers(free_port())
     async with company(await make_database("console"), tmp_path, more=more) as found:
         yield found
 

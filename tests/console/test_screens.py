@@ -5,7 +5,6 @@ dark, desktop and phone. With MUSTER_SCREENSHOTS=FOLDER each is drawn there (mak
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,17 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Page, ViewportSize
 
-from services.console.app import SERVICE
 from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.compliance import VerdictState
 from shared.events.devices import Ownership, Platform
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import RecordedCalls, trial
+from shared.runtime.testing import RecordedCalls
 from tests.conftest import REPOSITORY
 from tests.console.browsing import Browser, signed_in
-from tests.console.chromium import NEEDED, chromium, free_port
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
 from tests.console.fleet import START, Console
 from tools.embedded import assets
 from tools.embedded.home import Home
-from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
 SIZES = {
@@ -46,26 +42,8 @@ _STATES = (VerdictState.COMPLIANT, VerdictState.COMPLIANT, VerdictState.NONCOMPL
 
 
 @pytest.fixture
-def calls() -> RecordedCalls:
-    return RecordedCalls()
-
-
-@pytest.fixture
-async def view(
-    make_database: MakeDatabase, tmp_path: Path, calls: RecordedCalls
-) -> AsyncIterator[Console]:
-    home, port, clock = Home.at(REPOSITORY / ".muster"), free_port(), FixedClock(START)
-    assets.ensure(home)
-    environ = {
-        "MUSTER_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_API_PORT": str(port),
-        "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(home)),
-    }
-    dsn = await make_database("console")
-    async with trial(
-        SERVICE, dsn, tmp_path, clock=clock, internal=calls, environ=environ
-    ) as service:
-        yield Console(service, clock)
+def environ() -> dict[str, str]:
+    return for_browsers(free_port())
 
 
 async def _fleet(view: Console) -> list[UUID]:
