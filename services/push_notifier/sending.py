@@ -129,6 +129,7 @@ class Sender:
         fate = push.decision.fate
         return Settled(
             push.due.channel_id,
+            push.due.leased_until,
             str(push.push_id) if fate is Fate.WOKEN else "",
             push.answer.reason if fate is Fate.DEAD else "",
             push.due.push_updated_at,

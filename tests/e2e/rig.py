@@ -42,16 +42,25 @@ class Person:
         return str(min(row["device_id"] for row in found))
 
     async def settle(self, device: SimulatedDevice) -> str:
-        """Let the first inventory pass: afterwards the queue of the device is empty."""
+        """Let the first inventory pass: afterwards the device's queue is empty, and no push is due.
+
+        A channel that still waited would be pushed for that, not for what is asked next.
+        """
         device_id = await self.device_id(device)
 
         async def five() -> bool:
             await Conversation(device).run()
             reports = [r for r in device.receipts if r.statuses[-1:] == ["Acknowledged"]]
-            return len(reports) >= 5
+            return len(reports) >= 5 and not await self.push_waits(device_id)
 
         await patiently(five, seconds=60)
         return device_id
+
+    async def push_waits(self, device_id: str) -> bool:
+        """Whether push_notifier holds that a channel of the device has work."""
+        path = f"/api/v1/push/devices/{device_id}"
+        known = await self.ask("push_notifier", "GET", path)
+        return any(channel["waiting_since"] for channel in known["channels"])
 
     async def command(self, device_id: str, kind: str = "inventory.refresh", **body: Any) -> str:
         """Ask for one command and wait until it is pending; its id, as devices see it."""

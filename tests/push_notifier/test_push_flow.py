@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from services.push_notifier.certificates import Certificates
 from services.push_notifier.consumers import handlers
-from services.push_notifier.sending import Sender
+from services.push_notifier.sending import Pushed, Sender
 from services.push_notifier.settings import PushSettings
 from services.push_notifier.stand_in import StandInPortal
 from services.push_notifier.store import attempts, channels
@@ -148,6 +150,25 @@ class Road:
             ),
             sequence=sequence,
         )
+
+    @asynccontextmanager
+    async def push_on_its_way(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+        """Within, the push that was due is with APNs, and the sender knows no answer yet."""
+        arrived, answer, push = asyncio.Event(), asyncio.Event(), self.sender._push
+
+        async def slowly(due: channels.Due) -> Pushed:
+            pushed = await push(due)
+            arrived.set()
+            await answer.wait()
+            return pushed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(self.sender, "_push", slowly)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.sender.run())
+                await arrived.wait()
+                yield
+                answer.set()
 
     def tokens_pushed(self) -> list[str]:
         return [push["token"] for push in self.apns.received]
@@ -462,6 +483,45 @@ async def test_a_crash_between_claim_and_record_repeats_the_push(road: Road) -> 
     await road.sender.run()
     assert road.tokens_pushed() == []
     road.clock.advance(timedelta(seconds=61))
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+
+
+async def test_a_token_that_comes_while_the_old_one_is_pushed_is_pushed_at_once(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel)
+    async with road.push_on_its_way(monkeypatch):
+        await road.enroll(device, "0b" * 32, road.clock.now() + timedelta(seconds=1))
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN, "0b" * 32]
+
+
+async def test_work_that_comes_while_a_push_for_finished_work_is_on_its_way_is_pushed_at_once(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device may be quicker than the answer of APNs."""
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel)
+    async with road.push_on_its_way(monkeypatch):
+        await road.finish(device, channel, empty=True)
+        await road.queue(device, channel)
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN, TOKEN]
+
+
+async def test_a_queue_emptied_while_a_push_is_on_its_way_ends_the_schedule(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel)
+    async with road.push_on_its_way(monkeypatch):
+        await road.finish(device, channel, empty=True)
+    road.clock.advance(timedelta(days=1))
     await road.sender.run()
     assert road.tokens_pushed() == [TOKEN]
 

@@ -116,9 +116,11 @@ WITH RECURSIVE topics AS (
 UPDATE channel SET next_push_at = $1::timestamptz + $2::interval, attempts = attempts + 1
 FROM due WHERE channel.channel_id = due.channel_id
 RETURNING channel.channel_id, device_id, topic, push, push_updated_at, waiting_since, attempts,
-          traceparent
+          channel.next_push_at AS leased_until, traceparent
 """
 
+# What was heard while the push was on its way (another token, an answer, new work) has said when
+# the next one is due, and it stands: the plan made here is for a channel that nobody moved.
 SETTLE = """
 UPDATE channel SET
     last_push_at = CASE WHEN news.push_id <> '' THEN $6 ELSE channel.last_push_at END,
@@ -127,9 +129,11 @@ UPDATE channel SET
                     AND news.token_since IS NOT DISTINCT FROM channel.push_updated_at
                    THEN $6 ELSE channel.dead_at END,
     dead_reason = coalesce(nullif(news.dead_reason, ''), channel.dead_reason),
-    next_push_at = CASE WHEN channel.waiting_since IS NULL THEN NULL ELSE news.next_push_at END
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
-  AS news (channel_id, push_id, dead_reason, token_since, next_push_at)
+    next_push_at = CASE WHEN channel.next_push_at = news.leased_until THEN news.next_push_at
+                        ELSE channel.next_push_at END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
+            $7::timestamptz[])
+  AS news (channel_id, push_id, dead_reason, token_since, next_push_at, leased_until)
 WHERE channel.channel_id = news.channel_id
 """
 
@@ -167,6 +171,7 @@ class Due:
     push_updated_at: datetime | None
     waiting_since: datetime | None
     attempts: int
+    leased_until: datetime
     traceparent: str | None
 
 
@@ -184,6 +189,7 @@ class Settled:
     """How one push ended. `next_push_at` None: do not push again until something changes."""
 
     channel_id: UUID
+    leased_until: datetime
     push_id: str
     dead_reason: str
     token_since: datetime | None
@@ -256,6 +262,7 @@ async def settle(tx: Connection, results: Sequence[Settled], now: datetime) -> N
         [r.token_since for r in results],
         [r.next_push_at for r in results],
         now,
+        [r.leased_until for r in results],
     )
 
 
