@@ -7,16 +7,16 @@ from contextlib import aclosing, asynccontextmanager
 
 from services.console import bundle
 from services.console.asking import Asking
-from services.console.auditing import Audit
+from services.console.audit.searching import Audit
 from services.console.bundle import Bundle
 from services.console.codes import Codes
 from services.console.consumers import HANDLERS
 from services.console.directory import Directory
 from services.console.granting import Granting
 from services.console.http import (
-    api,
     approvals,
     assets,
+    audit_api,
     bulk,
     command_page,
     commands,
@@ -136,7 +136,7 @@ SERVICE = Service(
     settings=ConsoleSettings,
     build=build,
     routes=(
-        *api.ROUTES,
+        *audit_api.ROUTES,
         *assets.ROUTES,
         *own.ROUTES,
         *own_factors.ROUTES,

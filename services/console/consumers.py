@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.console import auditing
+from services.console.audit import chaining
 from services.console.views import activity, devices, verdicts
 from shared.bus import Handlers
 from shared.events.audit import AuditRecorded
@@ -15,7 +15,7 @@ from shared.events.inventory import FactsChanged
 from shared.events.pushes import PushCertificateChanged
 
 HANDLERS: Handlers = {
-    AuditRecorded: auditing.record,
+    AuditRecorded: chaining.record,
     DeviceState: devices.replace,
     DeviceSeen: devices.seen,
     FactsChanged: devices.report,

@@ -62,11 +62,15 @@ def newest(events: Sequence[Event]) -> list[Event]:
 def rounds(events: Sequence[Event]) -> Iterator[tuple[type[Event], list[Event]]]:
     """Group events for handlers: in each call one type, each key at most once, keys in order.
 
-    The n-th event of a key is in the n-th round, whatever its type.
+    The n-th event of a key is in the n-th round, whatever its type. Those that only add are all in
+    the first.
     """
     seen: dict[str, int] = defaultdict(int)
     grouped: dict[tuple[int, type[Event]], list[Event]] = defaultdict(list)
     for event in events:
+        if event.ADDS:
+            grouped[0, type(event)].append(event)
+            continue
         grouped[seen[event.subject], type(event)].append(event)
         seen[event.subject] += 1
     # Sorting is stable: inside a round, types stay in the order they came in.

@@ -11,6 +11,7 @@ from shared.bus import envelope
 from shared.bus.applying import is_compacted
 from shared.bus.handlers import Handlers, Poison
 from shared.events import Event, uuid7_time
+from shared.events.base import Place
 from shared.events.registry import EVENTS
 
 KEPT = timedelta(days=45)
@@ -60,7 +61,8 @@ def read(record: Record) -> Event:
 
     The inbox forgets: an event older than it remembers could take effect a second time.
     """
-    event = envelope.decode(record.headers, record.value)
+    place = Place(record.topic, record.partition, record.offset)
+    event = envelope.decode(record.headers, record.value).lying(place)
     if is_compacted(event):
         return event
     if event.meta.event_id.version != 7:  # noqa: PLR2004 - RFC 9562

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from shared.bus import envelope
 from shared.events import Event, Meta, uuid7
+from shared.events.base import Place
 from shared.events.registry import topic_of
 
 E = TypeVar("E", bound=Event)
@@ -25,7 +26,7 @@ def travelled(*events: E, service: str, sequence: int | None = None) -> list[E]:
 
 
 def _travel(event: E, service: str, sequence: int) -> E:
-    topic_of(type(event), service)
+    topic = topic_of(type(event), service)
     meta = Meta(
         event_id=uuid7(),
         sequence=sequence,
@@ -38,4 +39,4 @@ def _travel(event: E, service: str, sequence: int) -> E:
     arrived = envelope.decode(headers, event.model_dump_json().encode())
     if not isinstance(arrived, type(event)):
         raise TypeError(f"{event.TYPE} came back as {type(arrived).__name__}")
-    return arrived
+    return arrived.lying(Place(topic, 0, sequence))

@@ -13,6 +13,7 @@ class AuditRecorded(Event):
 
     TYPE: ClassVar[str] = "muster.audit.recorded.v1"
     TOPIC: ClassVar[str] = "muster.audit.{service}.v1"
+    ADDS: ClassVar[bool] = True
     audit_id: UUID
     actor: Short
     permission: Short

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from secrets import token_bytes
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PrivateAttr, StringConstraints
@@ -50,9 +50,17 @@ class Meta(Part):
     traceparent: str | None = None
 
 
+class Place(NamedTuple):
+    """Where an event lies in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 def _unsent(event: BaseModel, _context: Any) -> None:
     """A new event has no envelope, no cause and no trail."""
-    private = {"_meta": None, "_cause": None, "_trail": None}
+    private = {"_meta": None, "_place": None, "_cause": None, "_trail": None}
     object.__setattr__(event, "__pydantic_private__", private)
 
 
@@ -62,8 +70,12 @@ class Event(Part):
     TYPE: ClassVar[str]
     TOPIC: ClassVar[str]
     """May hold `{service}`: such a topic exists once for each service that writes it."""
+    ADDS: ClassVar[bool] = False
+    """It replaces nothing: its handler gets all of a batch at once, in the order it came in,
+    however often a subject comes."""
 
     _meta: Meta | None = PrivateAttr(default=None)
+    _place: Place | None = PrivateAttr(default=None)
     _cause: Meta | None = PrivateAttr(default=None)
     # None by default: anything else would be copied for every event that is made.
     _trail: tuple[str | None, str | None] | None = PrivateAttr(default=None)
@@ -102,6 +114,14 @@ class Event(Part):
         return meta
 
     @property
+    def place(self) -> Place:
+        """Where an event that was received lies."""
+        place: Place | None = self._private("_place")
+        if place is None:
+            raise ValueError("an event has a place only after it travelled")
+        return place
+
+    @property
     def cause(self) -> Meta | None:
         cause: Meta | None = self._private("_cause")
         return cause
@@ -109,6 +129,11 @@ class Event(Part):
     def received(self, meta: Meta) -> Self:
         """The same event with the envelope it arrived in."""
         self._meta = meta
+        return self
+
+    def lying(self, place: Place) -> Self:
+        """The same event with the place it was read from."""
+        self._place = place
         return self
 
     def because(self, cause: Event) -> Self:

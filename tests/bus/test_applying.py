@@ -12,6 +12,7 @@ from shared.bus.applying import newest, rounds
 from shared.bus.testing import travelled
 from shared.db.pool import Connection, Pool
 from shared.events import Event, uuid7
+from shared.events.audit import AuditRecorded
 from shared.events.commands import CommandDeferred, CommandEvent, DeviceSeen
 from shared.events.device_state import DeviceState
 from shared.events.devices import Ownership, Platform
@@ -111,6 +112,18 @@ async def test_a_key_appears_once_in_each_call_and_in_order() -> None:
     assert [event.subject for event in calls[1][1]] == [str(one), str(two)]
     for _, of_type in calls:
         assert len({event.subject for event in of_type}) == len(of_type)
+
+
+async def test_what_only_adds_is_handed_over_whole_and_in_order() -> None:
+    one, two = (
+        AuditRecorded(audit_id=uuid7(), actor="a", permission="p", action="x", target=target)
+        for target in ("t", "u")
+    )
+    device = uuid7()
+    events: list[Event] = [one, seen(device), one, two, seen(device), one]
+    calls = [(model, of_type) for model, of_type in rounds(events)]
+    assert [model for model, _ in calls] == [AuditRecorded, DeviceSeen, DeviceSeen]
+    assert calls[0][1] == [one, one, two, one]
 
 
 async def test_each_key_meets_its_events_in_order(pool: Pool) -> None:

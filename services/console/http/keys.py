@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from services.console.asking import Asking
-from services.console.auditing import Audit
+from services.console.audit.searching import Audit
 from services.console.bundle import Bundle
 from services.console.directory import Directory
 from services.console.granting import Granting

@@ -8,7 +8,7 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.console.http.api import Audience
+from services.console.http.audit_api import Audience
 from services.console.http.keys import DIRECTORY, TOKENS
 from services.console.http.pages import go_to, page, parse_form, person
 from services.console.http.step_up import confirmed

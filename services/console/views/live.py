@@ -24,6 +24,8 @@ CHANNEL = "muster_console_live"
 EVERY_SECONDS = 0.1
 NAMED = 200
 """More devices than this are not named: a notification holds 8,000 bytes."""
+AUDIT = UUID(int=1)
+"""Stands among the devices for the audit, of which other pages need no news."""
 _RECONNECT_SECONDS = 1.0
 NOTIFY = "SELECT pg_notify($1, $2)"
 

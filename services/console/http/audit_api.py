@@ -1,0 +1,116 @@
+"""The audit: /api/v1/console/audit"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, Field
+
+from services.console.audit.searching import Filters
+from services.console.http.keys import AUDIT
+from shared.runtime.http import Page, parse_query, path_id, render
+from shared.runtime.paging import page_of
+from shared.runtime.routes import Route
+
+READ = "audit.read"
+Audience = Literal[
+    "enrollment",
+    "command_queue",
+    "push_notifier",
+    "inventory",
+    "compliance",
+    "configuration",
+    "console",
+]
+_Word = Annotated[str, Field(max_length=300)]
+
+
+class AuditQuery(Page):
+    """All must hold; `since` counts in, `until` does not."""
+
+    actor: _Word | None = None
+    action: _Word | None = None
+    target: _Word | None = None
+    service: Audience | None = None
+    correlation_id: _Word | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+    def filters(self) -> Filters:
+        names = self.model_dump(exclude={"limit", "cursor"})
+        return Filters(**names)
+
+
+class AuditView(BaseModel):
+    """An entry; `erased`: who and what was taken out, and the hashes still hold."""
+
+    event_id: UUID
+    service: str
+    occurred_at: datetime
+    recorded_at: datetime
+    action: str
+    permission: str
+    actor: str | None
+    target: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str | None
+    source: str | None
+    correlation_id: str | None
+    erased: bool
+
+
+class AuditDetail(AuditView):
+    """With its place in the chain."""
+
+    topic: str
+    partition: int
+    position: int
+    offset: int
+    previous: str
+    hash: str
+    content_hash: str
+
+
+class AuditList(BaseModel):
+    items: list[AuditView]
+    next: str | None
+
+
+async def list_audit(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/console/audit: what everybody did, newest first."""
+    query = parse_query(request, AuditQuery)
+    audit = request.config_dict[AUDIT]
+    found = await audit.page(query.filters(), query.after_id(), query.limit + 1)
+    rows, following = page_of(found, query.limit, lambda row: [row["event_id"]])
+    return render(AuditList(items=[AuditView.model_validate(row) for row in rows], next=following))
+
+
+async def show_entry(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/console/audit/entries/{event_id}: one entry and its link."""
+    row = await request.config_dict[AUDIT].one(path_id(request, "event_id"))
+    return render(AuditDetail.model_validate(row))
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/console/audit",
+        list_audit,
+        permission=READ,
+        summary="List what people, tokens and rules did",
+        query=AuditQuery,
+        answer=AuditList,
+    ),
+    Route(
+        "GET",
+        "/api/v1/console/audit/entries/{event_id}",
+        show_entry,
+        permission=READ,
+        summary="Show an entry and its place in the chain",
+        answer=AuditDetail,
+    ),
+)
