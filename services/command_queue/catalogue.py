@@ -153,8 +153,11 @@ def with_class_of_all(order: Order, own: Sequence[Order]) -> Order:
     if any(one.request_type != order.request_type for one in own):
         raise CommandRefused("bodies_invalid", "bodies holds another request than params.")
     every = [order, *own]
+    # Which of them a device has acknowledged is not told apart later.
+    same = len({one.profile_identifier for one in every}) == 1
     return replace(
         order,
+        profile_identifier=order.profile_identifier if same else None,
         command_class=max((one.command_class for one in every), key=_CLASSES.index),
         management=any(one.management for one in every),
     )

@@ -173,7 +173,7 @@ class Delivery:
         settled = trails.answered(settled, turns, work.began_at)
         work.events += settling.tell(settled, work.now, told=told)
         profiles = [
-            (one.profile_identifier, one.command_id)
+            (one.device_id, one.profile_identifier)
             for one in settled
             if one.profile_identifier and one.state == TargetState.ACKNOWLEDGED
         ]

@@ -127,7 +127,7 @@ class Requests:
                 device: catalogue.make(ask.kind, params) for device, params in ask.bodies.items()
             }
             order = catalogue.with_class_of_all(order, list(own.values()))
-            order = await self._with_removal(tx, order)
+            order = await self._with_removals(tx, ask, order, own)
             return await self._prepared(ask, order, own, now)
         except CommandRefused as refusal:
             metrics.REQUESTED.labels(_known_kind(ask.kind), "refused").inc()
@@ -154,12 +154,20 @@ class Requests:
             count=len(devices) + len(ask.channel_ids),
         )
 
-    async def _with_removal(self, tx: Connection, order: Order) -> Order:
-        """Removing the management profile, or one that Muster did not install, is destructive."""
+    async def _with_removals(
+        self, tx: Connection, ask: Ask, order: Order, own: Mapping[UUID, Order]
+    ) -> Order:
+        """Removing the management profile, or one that Muster did not install on that very device,
+        is destructive.
+        """
         if order.removes is None:
             return order
-        own = order.removes.startswith(tuple(self._settings.management_profile_prefixes))
-        if not own and await outcomes.profile_is_ours(tx, order.removes):
+        named = dict.fromkeys((*ask.device_ids, *ask.channel_ids.values()), order.removes)
+        named |= {device: one.removes for device, one in own.items() if one.removes}
+        management = tuple(self._settings.management_profile_prefixes)
+        if not any(
+            one.startswith(management) for one in {order.removes, *named.values()}
+        ) and await outcomes.all_ours(tx, list(named.items())):
             return order
         return replace(order, command_class=CommandClass.DESTRUCTIVE)
 

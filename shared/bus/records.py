@@ -12,7 +12,7 @@ from shared.bus.applying import is_compacted
 from shared.bus.handlers import Handlers, Poison
 from shared.events import Event, uuid7_time
 from shared.events.base import Place
-from shared.events.registry import EVENTS
+from shared.events.registry import EVENTS, TOPICS
 
 KEPT = timedelta(days=45)
 """How long the inbox remembers: longer than any topic keeps."""
@@ -57,12 +57,14 @@ def concerns(record: Record, handlers: Handlers) -> bool | None:
 
 
 def read(record: Record) -> Event:
-    """Return the record's event; raises Poison for what cannot be one or comes from another time.
+    """Return the record's event; raises Poison for what cannot be one, comes from another time or
+    from somebody who does not write such events.
 
     The inbox forgets: an event older than it remembers could take effect a second time.
     """
     place = Place(record.topic, record.partition, record.offset)
     event = envelope.decode(record.headers, record.value).lying(place)
+    _check_writer(record.topic, event)
     if is_compacted(event):
         return event
     if event.meta.event_id.version != 7:  # noqa: PLR2004 - RFC 9562
@@ -73,3 +75,14 @@ def read(record: Record) -> Event:
     if -age > AHEAD:
         raise Poison("its id lies in the future", reason="from_the_future")
     return event
+
+
+def _check_writer(name: str, event: Event) -> None:
+    """The broker knows who may write to a topic, and nothing of what is in it: a service that was
+    taken over could else tell what only another may.
+    """
+    topic = TOPICS.get(name)
+    if topic is None or event.TOPIC.format(service=topic.owner) != name:
+        raise Poison(f"{event.TYPE} does not belong on {name}", reason="misplaced")
+    if event.meta.source != envelope.source_of(topic.owner):
+        raise Poison(f"its source does not write {name}", reason="misplaced")

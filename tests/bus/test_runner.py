@@ -17,6 +17,7 @@ from shared.bus.kafka import KafkaAccess
 from shared.bus.runner import Runner
 from shared.db.pool import Connection, Pool
 from shared.events import Event, Meta, uuid7
+from shared.events.access import AccountState
 from shared.events.commands import DeviceSeen
 from tests.bus.small import (
     SERVICE,
@@ -128,6 +129,8 @@ def changed(event: Event, **fields: Any) -> list[tuple[str, bytes]]:
         ("old", "too_old"),
         ("ahead", "from_the_future"),
         ("random id", "malformed"),
+        ("foreign source", "misplaced"),
+        ("another's event", "misplaced"),
     ],
 )
 async def test_poison_becomes_a_dead_letter_at_once(
@@ -143,10 +146,13 @@ async def test_poison_becomes_a_dead_letter_at_once(
         "old": (good, changed(event, event_id=uuid7(now - timedelta(days=46)))),
         "ahead": (good, changed(event, event_id=uuid7(now + timedelta(minutes=6)))),
         "random id": (good, changed(event, event_id=uuid4())),
+        "foreign source": (good, changed(event, source="/muster/inventory")),
+        "another's event": _made_up(event),
     }[name]
     await publisher.raw(event.subject, value, sent)
     await publisher.send(event)
-    async with running(Runner(SERVICE, pool, kafka, {DeviceSeen: note}, group=group)):
+    handlers: Handlers = {DeviceSeen: note, AccountState: note}
+    async with running(Runner(SERVICE, pool, kafka, handlers, group=group)):
         await until(lambda: enough(pool, 1))
         await until(lambda: dead(pool, 1))
     [letter] = await dead_letters.list_(pool)
@@ -155,6 +161,15 @@ async def test_poison_becomes_a_dead_letter_at_once(
     assert whole is not None
     assert whole.value == value
     assert "secret" not in whole.error + whole.trace
+
+
+def _made_up(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """What only the console may tell, as command_queue would write it to a topic of its own."""
+    now = datetime.now(UTC)
+    about = {"name": "secret", "disabled": False, "created_at": now, "reset_at": None}
+    account = AccountState(account_id=uuid7(), roles=[], keys=[], **about)
+    headers = envelope.encode(account.TYPE, account.subject, event.meta)
+    return account.model_dump_json().encode(), headers
 
 
 async def dead(pool: Pool, count: int) -> bool:

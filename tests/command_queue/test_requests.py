@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import plistlib
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +18,7 @@ from shared.events.commands import (
     TargetState,
 )
 from tests.command_queue.fleet import Fleet
+from tests.command_queue.test_profiles import profile
 
 
 async def _post(fleet: Fleet, **body: Any) -> Any:
@@ -369,40 +369,9 @@ async def test_clear_passcode_without_a_token_fails_and_the_next_one_goes(fleet:
     assert finished.reason == "no unlock token is known of this device"
 
 
-async def test_an_installed_profile_may_be_removed_and_a_strangers_is_destructive(
-    fleet: Fleet,
-) -> None:
-    phone = await fleet.enroll()
-    remove = {"identifier": "org.example.wifi"}
-    strange = await fleet.ask(phone, kind="configuration.remove", params=remove)
-    assert strange["command_class"] == "destructive"
-    await fleet.ask(phone, kind="configuration.install", params={"profile": _profile()})
-    await phone.drain()
-    own = await fleet.ask(phone, kind="configuration.remove", params=remove)
-    assert own["command_class"] == "disruptive"
-    management = {"identifier": "org.muster.enrollment"}
-    asked = await fleet.ask(phone, kind="configuration.remove", params=management)
-    assert asked["command_class"] == "destructive"
-
-
-def _profile(payload_type: str = "com.apple.wifi.managed") -> str:
-    import base64  # noqa: PLC0415 - only here
-
-    profile = {
-        "PayloadType": "Configuration",
-        "PayloadIdentifier": "org.example.wifi",
-        "PayloadUUID": "1",
-        "PayloadVersion": 1,
-        "PayloadContent": [
-            {"PayloadType": payload_type, "PayloadIdentifier": "a", "PayloadUUID": "2"}
-        ],
-    }
-    return base64.b64encode(plistlib.dumps(profile)).decode()
-
-
 async def test_a_management_profile_is_held_unless_enrollment_renews(fleet: Fleet) -> None:
     phone = await fleet.enroll()
-    params = {"profile": _profile("com.apple.mdm")}
+    params = {"profile": profile("com.apple.mdm")}
     held = await fleet.ask(phone, kind="configuration.install", params=params)
     assert (held["state"], held["command_class"]) == ("held", "destructive")
     assert await phone.idle() is None

@@ -100,12 +100,19 @@ WHERE o.command_id BETWEEN $3 AND $4
 """
 
 PROFILES_INSTALLED = """
-INSERT INTO installed_profile (identifier, command_id)
-SELECT DISTINCT ON (identifier) identifier, command_id
-FROM unnest($1::text[], $2::uuid[]) AS told (identifier, command_id) ORDER BY identifier
+INSERT INTO profile_on_device (device_id, identifier)
+SELECT * FROM unnest($1::uuid[], $2::text[]) AS told (device_id, identifier)
 ON CONFLICT DO NOTHING
 """
-PROFILE_IS_OURS = "SELECT EXISTS (SELECT FROM installed_profile WHERE identifier = $1)"
+ALL_OURS = """
+SELECT NOT EXISTS (
+    SELECT FROM unnest($1::uuid[], $2::text[]) AS named (device_id, identifier)
+    WHERE NOT EXISTS (
+        SELECT FROM profile_on_device AS p
+        WHERE p.device_id = named.device_id AND p.identifier = named.identifier
+    )
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +202,14 @@ async def find(
     return {(row["channel_id"], row["command_id"]): row["state"] for row in rows}
 
 
-async def profiles_installed(tx: Connection, found: Sequence[tuple[str, UUID]]) -> None:
-    """Remember the identifiers of profiles that Muster itself has installed somewhere."""
+async def profiles_installed(tx: Connection, found: Sequence[tuple[UUID, str]]) -> None:
+    """Remember which profiles Muster itself has installed on which devices, by identifier."""
     await tx.execute(PROFILES_INSTALLED, [one[0] for one in found], [one[1] for one in found])
 
 
-async def profile_is_ours(tx: Connection, identifier: str) -> bool:
-    return bool(await tx.fetchval(PROFILE_IS_OURS, identifier))
+async def all_ours(tx: Connection, named: Sequence[tuple[UUID, str]]) -> bool:
+    """Whether Muster has installed each of these profiles on the device it is named with."""
+    return bool(await tx.fetchval(ALL_OURS, [one[0] for one in named], [one[1] for one in named]))
 
 
 def _columns(rows: Sequence[End] | Sequence[Filing]) -> list[list[Any]]:
