@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.command_queue.conftest import budgets, clock, fleet
+from tests.console.conftest import proven
 from tests.enrollment.conftest import bare_house, house
 
-__all__ = ["bare_house", "budgets", "clock", "fleet", "house"]
+__all__ = ["bare_house", "budgets", "clock", "fleet", "house", "proven"]
