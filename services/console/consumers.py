@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.console.audit import chaining
+from services.console.audit import chaining, roots
 from services.console.views import activity, devices, verdicts
 from shared.bus import Handlers
-from shared.events.audit import AuditRecorded
+from shared.events.audit import AuditRecorded, AuditRootSigned
 from shared.events.commands import CommandCreated, CommandFinished, DeviceSeen
 from shared.events.compliance import PolicyChanged, VerdictChanged
 from shared.events.device_state import DeviceState
@@ -16,6 +16,7 @@ from shared.events.pushes import PushCertificateChanged
 
 HANDLERS: Handlers = {
     AuditRecorded: chaining.record,
+    AuditRootSigned: roots.heard,
     DeviceState: devices.replace,
     DeviceSeen: devices.seen,
     FactsChanged: devices.report,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.console.audit.roots import Roots
 from services.console.codes import Codes
 from services.console.identity.flows import Flows
 from services.console.sealed import Sealed
@@ -47,6 +48,7 @@ def jobs_of(
         Job("sweep_sealed_challenges", _SWEEP_SECONDS, sealed.sweep),
         Job("sweep_identity_flows", _SWEEP_SECONDS, flows.sweep),
         Job("clear_verdicts", 10.0, Clearing(pool).run),
+        Job("sign_audit_root", 60.0, Roots(pool, settings.keys_dir, clock).sign),
         Job("forget_activity", 600.0, Retention(pool, settings, clock).run),
         Job("sweep_throttles", _SWEEP_SECONDS, throttle.sweep),
     ]

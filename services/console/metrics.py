@@ -22,3 +22,9 @@ WEBHOOK_ATTEMPTS = Counter(
     "Attempts to tell a webhook of an event, by result",
     ["result"],
 )
+AUDIT_ROOTS = Counter("muster_console_audit_roots_total", "Roots of the audit signed")
+AUDIT_FAULTS = Counter(
+    "muster_console_audit_faults_total",
+    "Signs that somebody changed the audit, by where they were found",
+    ["where"],
+)

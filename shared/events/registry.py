@@ -69,6 +69,7 @@ TOPICS: dict[str, Topic] = {
         Topic("muster.compliance.v1", "compliance", 14 * _DAY),
         Topic("muster.access.v1", "console", None),
         Topic("muster.people.v1", "console", 14 * _DAY),
+        Topic("muster.audit-root.v1", "console", 400 * _DAY),
         *_each("muster.audit.{service}.v1", SERVICES, 30),
         *_each("muster.dead-letter.{service}.v1", SERVICES, 30),
     ]
@@ -118,6 +119,7 @@ EVENTS: dict[str, type[Event]] = {
         people.ProviderChanged,
         people.SealedAccountUsed,
         audit.AuditRecorded,
+        audit.AuditRootSigned,
         dead_letters.DeadLettered,
     )
 }

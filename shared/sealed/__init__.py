@@ -6,7 +6,7 @@ same. Keys are files: private ones in a service's own folder, public halves in o
 
 from __future__ import annotations
 
-from shared.sealed.keys import ensure_service_keys, rotate_service_keys, token_key
+from shared.sealed.keys import audit_key, ensure_service_keys, rotate_service_keys, token_key
 from shared.sealed.local import LocalCipher
 from shared.sealed.sealing import Keyring, PublicKey, PublicKeys, SealError
 
@@ -16,6 +16,7 @@ __all__ = [
     "PublicKey",
     "PublicKeys",
     "SealError",
+    "audit_key",
     "ensure_service_keys",
     "rotate_service_keys",
     "token_key",

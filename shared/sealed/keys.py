@@ -1,7 +1,8 @@
 """Making a service's keys, and finding them again.
 
 `<root>/<service>/` holds `<id>.sealing.key`, `<id>.token.key` (PKCS#8 PEM) and `<id>.local.key`
-(base64 of 32 octets); `<root>/public/` holds `<service>-<id>.sealing.pub` and `…token.pub`. An id
+(base64 of 32 octets); `<root>/public/` holds `<service>-<id>.sealing.pub` and `…token.pub`. The
+console has `<id>.audit.key` too, for the roots of its audit and nothing else. An id
 is 24 hex digits: four octets of time, so that the newest sorts last, and eight that depend on the
 key.
 """
@@ -26,6 +27,10 @@ from shared.sealed import files
 LOCAL_KEY_SIZE: Final = 32
 KEY_ID_SIZE: Final = 12
 _KEPT_PUBLIC: Final = 2
+_PAIRS: Final = ("sealing", "token")
+_MORE_PAIRS: Final = {"console": ("audit",)}
+_PROOFS: Final = frozenset({"audit"})
+"""Old public halves of these prove what was signed long ago: all stay."""
 _KEY_ID: Final = re.compile(r"[0-9a-f]{24}")
 _SERVICE: Final = re.compile(r"[a-z][a-z_]{0,40}")
 
@@ -33,7 +38,7 @@ _SERVICE: Final = re.compile(r"[a-z][a-z_]{0,40}")
 def ensure_service_keys(root: Path, service: str) -> None:
     """Create the keys that a service lacks, and public halves that are missing. Idempotent."""
     private, public = _folders(root, service)
-    for kind in ("sealing", "token"):
+    for kind in _pairs(service):
         if not find(private, f".{kind}.key"):
             _add_pair(private, kind, datetime.now(UTC))
         _publish(private, public, service, kind)
@@ -49,20 +54,33 @@ def rotate_service_keys(root: Path, service: str) -> None:
     """
     private, public = _folders(root, service)
     now = datetime.now(UTC)
-    for kind in ("sealing", "token"):
+    for kind in _pairs(service):
         _add_pair(private, kind, now)
         _publish(private, public, service, kind)
         published = find(public, f".{kind}.pub", prefix=f"{service}-")
-        for key_id in sorted(published)[:-_KEPT_PUBLIC]:
+        for key_id in [] if kind in _PROOFS else sorted(published)[:-_KEPT_PUBLIC]:
             published[key_id].unlink(missing_ok=True)
     _add_local(private, now)
 
 
 def token_key(folder: Path) -> tuple[str, Ed25519PrivateKey]:
     """Return id and key of a service's newest token-signing key; its folder must hold one."""
-    found = find(folder, ".token.key")
+    return _signing_key(folder, "token")
+
+
+def audit_key(folder: Path) -> tuple[str, Ed25519PrivateKey]:
+    """Return id and key by which the audit's roots are signed; the folder must hold one."""
+    return _signing_key(folder, "audit")
+
+
+def _pairs(service: str) -> tuple[str, ...]:
+    return _PAIRS + _MORE_PAIRS.get(service, ())
+
+
+def _signing_key(folder: Path, kind: str) -> tuple[str, Ed25519PrivateKey]:
+    found = find(folder, f".{kind}.key")
     if not found:
-        raise FileNotFoundError(f"no token key in {folder}: create the service's keys first")
+        raise FileNotFoundError(f"no {kind} key in {folder}: create the service's keys first")
     newest = max(found)
     key = serialization.load_pem_private_key(found[newest].read_bytes(), password=None)
     if not isinstance(key, Ed25519PrivateKey):

@@ -24,7 +24,7 @@ from tools.cli.devices import resolve
 from tools.cli.errors import CliError
 from tools.cli.output import note, text
 
-_QUIET = ("muster.dead-letter.", "muster.audit.")
+_QUIET = ("muster.dead-letter.", "muster.audit.", "muster.audit-root.")
 _WAIT_MS = 500
 
 

@@ -18,7 +18,7 @@ from shared.bus.envelope import schema_of
 from shared.bus.handlers import Handler
 from shared.db.pool import Connection
 from shared.events import Event
-from shared.events.audit import AuditRecorded
+from shared.events.audit import AuditRecorded, AuditRootSigned
 from shared.events.base import uuid7
 from shared.events.commands import CommandCancelled, CommandCreated, CommandFinished
 from shared.events.compliance import PolicyChanged, VerdictChanged
@@ -58,7 +58,7 @@ _OF: Final[dict[str, tuple[type[Event], ...]]] = {
     "command.read": (CommandCreated, CommandCancelled, CommandFinished),
     "inventory.read": (FactsChanged,),
     "compliance.read": (VerdictChanged, PolicyChanged),
-    "audit.read": (AuditRecorded,),
+    "audit.read": (AuditRecorded, AuditRootSigned),
 }
 OFFERED: Final = {
     model.TYPE: Offer(model, permission) for permission, models in _OF.items() for model in models
