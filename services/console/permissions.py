@@ -11,6 +11,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
     "enrollment": {
         "enrollment.read": "See credentials, devices and certificates",
         "enrollment.credential.write": "Make and revoke enrollment credentials",
+        "enrollment.serial.write": "Say which hardware may enroll, by serial",
         "enrollment.device.write": "Change a device's ownership, user and tags",
         "enrollment.release": "Let a quarantined device in",
         "enrollment.revoke": "End a device's management",
@@ -104,6 +105,7 @@ _OPERATOR = _HELP_DESK | {
     "command.configuration.remove",
     "guard.freeze",
     "enrollment.credential.write",
+    "enrollment.serial.write",
     "enrollment.device.write",
     "enrollment.renew",
     "token.write",

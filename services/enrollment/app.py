@@ -15,7 +15,7 @@ from services.enrollment.directory import Directory
 from services.enrollment.escrow import Escrow
 from services.enrollment.handouts import Handouts
 from services.enrollment.housekeeping import Housekeeping
-from services.enrollment.http import api, devices, imports
+from services.enrollment.http import api, devices, imports, serials
 from services.enrollment.identity import Identities
 from services.enrollment.imports import Imports
 from services.enrollment.issuing import Issuing
@@ -26,6 +26,7 @@ from services.enrollment.quarantine import Quarantine
 from services.enrollment.refusals import Refusals
 from services.enrollment.retelling import Retelling
 from services.enrollment.revocations import Revocations
+from services.enrollment.serials import Serials
 from services.enrollment.settings import EnrollmentSettings
 from shared.bus.ending import ended
 from shared.runtime.jobs import Wake
@@ -57,6 +58,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 api.CREDENTIALS: Credentials(pool, settings, clock),
                 api.DIRECTORY: Directory(pool, departures, clock),
                 api.QUARANTINE: Quarantine(pool, context.internal, clock),
+                serials.SERIALS: Serials(pool, clock),
                 imports.IMPORTS: Imports(road, context.cipher, context.sealing, authorities, clock),
             },
             handlers=handlers(clock, departed),
@@ -87,7 +89,7 @@ async def _check_ins(
     """The parts that gather requests into batches; what they hold is written before they end."""
     pool, clock = context.road, context.clock
     identities = Identities(pool, context.settings, clock)
-    arrivals = Arrivals(pool, context.internal, clock)
+    arrivals = Arrivals(pool, context.internal, context.settings, clock)
     try:
         yield CheckIns(
             pool,
@@ -99,6 +101,7 @@ async def _check_ins(
             escrow=Escrow(pool, context.cipher),
             refusals=refusals,
             departed=departed,
+            uncounted=context.settings.lobby_uncounted,
         )
     finally:
         await identities.close()
@@ -110,5 +113,5 @@ SERVICE = Service(
     summary="Who is managed: credentials, certificates, check-ins, device identity",
     settings=EnrollmentSettings,
     build=build,
-    routes=(*devices.ROUTES, *api.ROUTES, *imports.ROUTES),
+    routes=(*devices.ROUTES, *api.ROUTES, *serials.ROUTES, *imports.ROUTES),
 )

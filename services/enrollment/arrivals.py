@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from services.enrollment.authenticating import Attempt
 from services.enrollment.errors import Refused, TryAgain
 from services.enrollment.lifecycle import Claim
 from services.enrollment.opening import Update
+from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import pins, states
 from services.enrollment.store.channels import Channel
 from services.enrollment.store.pins import Hardware, Named, Pin, Standing
@@ -39,8 +40,12 @@ _CROWD = 4
 class Arrivals:
     """Begins enrollments and opens channels; fences first where an enrollment is displaced."""
 
-    def __init__(self, pool: Pool, internal: InternalClient, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, internal: InternalClient, settings: EnrollmentSettings, clock: Clock
+    ) -> None:
         self._internal, self._clock = internal, clock
+        self._threshold = settings.lobby_threshold
+        self._patience = timedelta(days=settings.lobby_days)
         self._batcher: Batcher[Arrival, Accepted] = Batcher(
             "enrollment.arrivals",
             pool,
@@ -90,12 +95,12 @@ class Arrivals:
         read = await _read(tx, arrivals)
         taken = _Taken()
         results = [
-            _accept(arrival, standing, read, taken)
+            _accept(arrival, standing, read, taken, self._threshold)
             for arrival, standing in zip(arrivals, read.standings, strict=True)
         ]
         accepted = [one for one in results if not isinstance(one, Exception)]
         if accepted:
-            await _write(tx, accepted, self._clock.now())
+            await _write(tx, accepted, self._clock.now(), self._patience)
         return results
 
 
@@ -138,12 +143,12 @@ def _presented(arrival: Arrival) -> Named:
 
 
 def _accept(
-    arrival: Arrival, standing: Standing | None, read: _Read, taken: _Taken
+    arrival: Arrival, standing: Standing | None, read: _Read, taken: _Taken, threshold: int
 ) -> Accepted | Exception:
     accepted: Accepted
     try:
         if isinstance(arrival, Attempt):
-            accepted = authenticating.decide(arrival, standing, read.hardware)
+            accepted = authenticating.decide(arrival, standing, read.hardware, threshold)
             free = taken.take(accepted.device_id, arrival.certificate, arrival.claim.serial)
         else:
             accepted = opening.accept(arrival, standing, read.channels)
@@ -170,10 +175,12 @@ class _Taken:
         return free
 
 
-async def _write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> None:
+async def _write(
+    tx: Connection, accepted: Sequence[Accepted], now: datetime, patience: timedelta
+) -> None:
     begun = [one for one in accepted if isinstance(one, authenticating.Accepted)]
     opened = [one for one in accepted if isinstance(one, opening.Accepted)]
-    events = await authenticating.write(tx, begun, now) if begun else []
+    events = await authenticating.write(tx, begun, now, patience) if begun else []
     completed = await opening.write(tx, opened, now) if opened else None
     told_now = [one.device_id for one in accepted if not one.newcomer]
     after = await states.read(tx, told_now) if told_now else []

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.enrollment import leaving, lifecycle, metrics
+from services.enrollment import leaving, lifecycle, metrics, suspicions
 from services.enrollment.errors import Refused, TryAgain
 from services.enrollment.facts import facts_of
 from services.enrollment.leaving import Leaving
 from services.enrollment.lifecycle import Claim, Decision
-from services.enrollment.store import channels, devices, enrollments, pins
+from services.enrollment.store import channels, devices, enrollments, lobby, pins
 from services.enrollment.store.enrollments import Begun, Pinned
 from services.enrollment.store.fences import Fence
+from services.enrollment.store.lobby import Guest
 from services.enrollment.store.pins import Enrollment, Hardware, Pin, Standing
 from shared.bus.context import Trail
 from shared.db.pool import Connection
@@ -94,7 +95,12 @@ async def hardware(
     return {one.device_id: one for one in found}
 
 
-def decide(attempt: Attempt, standing: Standing | None, known: Mapping[UUID, Hardware]) -> Accepted:
+def decide(
+    attempt: Attempt,
+    standing: Standing | None,
+    known: Mapping[UUID, Hardware],
+    threshold: int,
+) -> Accepted:
     """Decide with everything locked; what was fenced must be what has to be.
 
     Raises Refused and TryAgain.
@@ -106,13 +112,15 @@ def decide(attempt: Attempt, standing: Standing | None, known: Mapping[UUID, Har
     if not concerned <= attempt.holds:
         raise TryAgain(attempt.fence, concerned)
     bearers = [known[device_id] for device_id in sorted(standing.known) if device_id in known]
-    decision = lifecycle.decide(pin, attempt.claim, bearers)
+    decision = lifecycle.decide(pin, attempt.claim, bearers, standing.signs, threshold)
     if decision.fence != attempt.fence:
         raise TryAgain(decision.fence, concerned)
     return Accepted(attempt, pin, decision, _begun(attempt, pin, decision))
 
 
-async def write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> list[Event]:
+async def write(
+    tx: Connection, accepted: Sequence[Accepted], now: datetime, patience: timedelta
+) -> list[Event]:
     """All that these Authenticates change, one statement for each kind of change.
 
     Returns what there is to tell beside the devices' states.
@@ -133,9 +141,11 @@ async def write(tx: Connection, accepted: Sequence[Accepted], now: datetime) -> 
     begun = [one.begun for one in accepted]
     await _introduce(tx, accepted, begun, now)
     issued = _issued(accepted, await enrollments.begin(tx, begun, now))
-    claims = [_quarantined(one) for one in accepted if one.decision.kind == "quarantine"]
-    metrics.QUARANTINED.inc(len(claims))
-    return [*claims, *issued]
+    waiting = [one for one in accepted if one.decision.kind == "quarantine"]
+    if waiting:
+        await lobby.add(tx, [_guest(one) for one in waiting], now, now + patience)
+        metrics.QUARANTINED.inc(len(waiting))
+    return [*(_quarantined(one) for one in waiting), *issued]
 
 
 async def _introduce(
@@ -209,10 +219,27 @@ def _begun(attempt: Attempt, pin: Pin, decision: Decision) -> Begun:
     )
 
 
+def _guest(one: Accepted) -> Guest:
+    grant = one.pin.grant
+    return Guest(
+        enrollment_id=one.decision.enrollment_id,
+        device_id=one.decision.device_id,
+        udid=one.attempt.claim.udid,
+        conflicts_with=one.decision.conflicts_with,
+        reasons=one.decision.reasons,
+        score=suspicions.score(one.decision.reasons),
+        credential_id=grant.credential_id if grant else None,
+        handed_to=grant.address if grant else None,
+        address=one.attempt.claim.address,
+    )
+
+
 def _quarantined(one: Accepted) -> DeviceQuarantined:
     return DeviceQuarantined(
         device_id=one.decision.device_id,
         enrollment_id=one.decision.enrollment_id,
         reasons=list(one.decision.reasons),
+        score=suspicions.score(one.decision.reasons),
+        credential_id=one.begun.credential_id,
         conflicts_with=one.decision.conflicts_with,
     )

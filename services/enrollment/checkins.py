@@ -7,9 +7,11 @@ management; what may pass by itself is a 503.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.enrollment import declarations, leaving, metrics
+from services.enrollment.addresses import Network, source_of
 from services.enrollment.apple import messages
 from services.enrollment.apple.messages import (
     Authenticate,
@@ -76,16 +78,18 @@ class CheckIns:
         escrow: Escrow,
         refusals: Refusals,
         departed: Wake,
+        uncounted: Sequence[Network] = (),
     ) -> None:
         self._pool, self._internal, self._clock = pool, internal, clock
         self._identities, self._arrivals, self._sealer = identities, arrivals, sealer
         self._escrow, self._refusals = escrow, refusals
-        self._departed = departed
+        self._departed, self._uncounted = departed, uncounted
 
-    async def answer(self, signature: str | None, body: bytes) -> Reply:
+    async def answer(self, signature: str | None, body: bytes, peer: str | None = None) -> Reply:
         """Answer one check-in; whatever is wrong with it becomes a bounded refusal.
 
-        Raises InternalCallFailed and Overloaded: both mean 503.
+        `peer` is the other end of the connection. Raises InternalCallFailed and Overloaded: both
+        mean 503.
         """
         started, name = time.perf_counter(), "unread"
         outcome = "failed"
@@ -95,7 +99,7 @@ class CheckIns:
             name = type(message).__name__
             looks_again = isinstance(message, TokenUpdate)
             pin = proof.pin if looks_again else await self._identities.afresh(proof)
-            reply = await self._dispatch(pin, message)
+            reply = await self._dispatch(pin, message, peer)
             outcome = "done" if reply.status == _DONE.status else "declined"
         except Refused as refused:
             outcome = refused.code
@@ -108,9 +112,9 @@ class CheckIns:
             metrics.CHECKIN_SECONDS.labels(name).observe(time.perf_counter() - started)
         return reply
 
-    async def _dispatch(self, pin: Pin, message: Message) -> Reply:
+    async def _dispatch(self, pin: Pin, message: Message, peer: str | None) -> Reply:
         if isinstance(message, Authenticate):
-            return await self._authenticate(pin, message)
+            return await self._authenticate(pin, message, peer)
         enrollment = _speaker(pin, message.channel)
         reply = _DONE
         match message:
@@ -133,8 +137,8 @@ class CheckIns:
                 reply = await self._declarative_management(enrollment, message)
         return reply
 
-    async def _authenticate(self, pin: Pin, message: Authenticate) -> Reply:
-        claim = claim_of(message)
+    async def _authenticate(self, pin: Pin, message: Authenticate, peer: str | None) -> Reply:
+        claim = claim_of(message, source_of(peer, self._uncounted))
         try:
             self._identities.remember(await self._arrivals.begin(pin, claim))
         except Refused as refused:

@@ -25,8 +25,8 @@ _PRODUCTS = (
 )
 
 
-def claim_of(message: Authenticate) -> Claim:
-    """Read a claim; nothing in it is proven."""
+def claim_of(message: Authenticate, address: str | None = None) -> Claim:
+    """Read a claim; nothing in it is proven but where it came from."""
     facts = {
         "name": message.device_name,
         "model": message.model,
@@ -44,6 +44,7 @@ def claim_of(message: Authenticate) -> Claim:
         serial=message.serial_number,
         platform=platform_of(message.product_name or message.model_name or ""),
         facts={name: value for name, value in facts.items() if value is not None},
+        address=address,
     )
 
 

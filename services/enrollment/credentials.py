@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -40,6 +40,8 @@ class NewCredential(BaseModel):
     platform: Platform | None = None
     serial: Name | None = None
     """Only this hardware; what is known under this serial may come back with a new certificate."""
+    serials: Literal["listed", "any"] = "listed"
+    """Whether hardware that is on no list waits in the lobby; `serial` needs no list."""
     user: Name | None = None
     """Whom devices that enroll with it belong to."""
     unsigned_allowed: bool = False
@@ -73,6 +75,7 @@ class Credentials:
             unsigned_allowed=wanted.unsigned_allowed,
             created_by=caller.actor,
             created_at=now,
+            serials=wanted.serials,
         )
         target = f"credential:{credential.credential_id}"
         async with transaction(self._pool) as tx:

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from services.enrollment import directory, metrics
+from services.enrollment.addresses import source_of
 from services.enrollment.apple import profile
 from services.enrollment.apple.profile import ALL_RIGHTS, PERSONAL_RIGHTS, ProfileError
 from services.enrollment.authorities import Authorities
@@ -28,16 +29,17 @@ from services.enrollment.store import (
     sessions,
 )
 from services.enrollment.store.credentials import Credential
-from services.enrollment.store.sessions import Session
+from services.enrollment.store.sessions import Limits, Session
 from shared.apple import cms
 from shared.db.pool import Connection, Pool, transaction
-from shared.events.base import uuid7
+from shared.events.base import uuid7, uuid7_floor
 from shared.events.devices import Ownership
 from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
 
+_OVER = frozenset({"credential_spent", "credential_revoked"})
 RENEW = "enrollment.renew"
 ENROLL = "enrollment.enroll"
 """What a credential permits, in the audit's words."""
@@ -72,15 +74,16 @@ class Handouts:
                 document = await self._begin(tx, credential, topic, asker)
                 metrics.PROFILES.labels("unsigned" if unsigned else "signed").inc()
                 return document if unsigned else self._sign(document)
-        raise await self._refusal(token, unsigned=unsigned)
+        raise await self._refusal(token, source, unsigned=unsigned)
 
     async def _begin(
         self, tx: Connection, credential: Credential, topic: str, asker: Caller
     ) -> bytes:
         """Open a session and render its profile, in the transaction that spends the use."""
-        session, challenge = self._session_of(credential), secrets.token_urlsafe(24)
+        challenge = secrets.token_urlsafe(24)
+        session = self._session_of(credential, self._counted(asker.source))
         document = self._render(session, topic, challenge)
-        await sessions.add(tx, session, digest(challenge))
+        await sessions.add(tx, session, digest(challenge), self._limits())
         target = f"session:{session.session_id}"
         await auditing.record(tx, asker, ENROLL, "profile.hand_out", target)
         return document
@@ -116,7 +119,7 @@ class Handouts:
             topic = await channels.topic(tx, current.enrollment_id) or topic
             installed = await imports.installed_profile(tx, current.enrollment_id)
             document = self._render(session, topic, challenge, installed)
-            await sessions.add(tx, session, digest(challenge))
+            await sessions.add(tx, session, digest(challenge), self._limits())
             await auditing.record(tx, caller, RENEW, "device.renewal_profile", str(device_id))
         metrics.PROFILES.labels("renewal").inc()
         return self._sign(document)
@@ -134,7 +137,7 @@ class Handouts:
             )
         return found[0]
 
-    def _session_of(self, credential: Credential) -> Session:
+    def _session_of(self, credential: Credential, address: str | None) -> Session:
         now = self._clock.now()
         personal = credential.ownership == Ownership.PERSONAL
         return Session(
@@ -148,6 +151,18 @@ class Handouts:
             access_rights=PERSONAL_RIGHTS if personal else ALL_RIGHTS,
             created_at=now,
             expires_at=now + timedelta(seconds=self._settings.session_lifetime),
+            address=address,
+        )
+
+    def _counted(self, peer: str | None) -> str | None:
+        return source_of(peer, self._settings.lobby_uncounted)
+
+    def _limits(self) -> Limits:
+        window = timedelta(seconds=self._settings.lobby_address_window)
+        return Limits(
+            since=uuid7_floor(self._clock.now() - window),
+            of_address=self._settings.lobby_address_limit,
+            of_credential=self._settings.lobby_credential_addresses,
         )
 
     def _render(
@@ -184,16 +199,28 @@ class Handouts:
         signer = authority.profile
         return cms.sign(document, signer.certificate, signer.key, chain=[authority.ca.certificate])
 
-    async def _refusal(self, token: str, *, unsigned: bool) -> Problem:
+    async def _refusal(self, token: str, source: str | None, *, unsigned: bool) -> Problem:
         """Why a token buys nothing; a stranger's is only counted."""
         async with self._pool.acquire(timeout=5) as connection:
             known = await credentials.find(connection, digest(token))
         code = "credential_unknown"
         if known:
             code = _why(known, unsigned=unsigned)
-            await self._refusals.record("profile", code, known.credential_id)
+            address = self._counted(source)
+            await self._refusals.record("profile", code, known.credential_id, address=address)
+            if address and code in _OVER:
+                await self._look_for_leak(known, address)
         metrics.PROFILES.labels(code).inc()
         return Problem(403, code, "Ask for a new enrollment address.")
+
+    async def _look_for_leak(self, credential: Credential, address: str) -> None:
+        """It was asked for after its end: by who has used it, again, or by somebody else."""
+        if not self._refusals.is_news((credential.credential_id, address)):
+            return
+        now = self._clock.now()
+        async with transaction(self._pool) as tx:
+            if await credentials.asked_in_vain(tx, credential.credential_id, address, now):
+                await credentials.leaked(tx, credential.credential_id, now)
 
 
 def _as_installed(installed: Mapping[str, Any]) -> dict[str, Any]:

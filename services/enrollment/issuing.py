@@ -126,6 +126,8 @@ class Issuing:
             found = await certificates.der_and_key(connection, session.certificate_sha256 or b"")
         if found is None or found[1] != _key_digest(key):
             await self._refusals.record("scep", "challenge_replayed", session.credential_id)
+            async with transaction(self._pool) as tx:
+                await sessions.suspect(tx, session.session_id, "challenge_reused")
             raise ScepRefusal("the challenge was spent with another key")
         return found[0]
 

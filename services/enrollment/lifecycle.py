@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
+from services.enrollment import suspicions
 from services.enrollment.errors import Refused
 from services.enrollment.store.fences import Fence
-from services.enrollment.store.pins import Enrollment, Grant, Hardware, Pin
+from services.enrollment.store.pins import Enrollment, Grant, Hardware, Pin, Signs
 from shared.events.base import uuid7
 
 Kind = Literal["first", "repeat", "renewal", "return", "quarantine", "wait"]
@@ -33,6 +34,8 @@ class Claim:
     platform: str
     facts: dict[str, Any] = field(default_factory=dict)
     """name, model, product, os_version, build, …: short texts."""
+    address: str | None = None
+    """Where it came from; None where the peer says nothing of it."""
 
     @property
     def mode(self) -> Literal["device", "user"]:
@@ -51,6 +54,7 @@ class Decision:
     supersedes: Enrollment | None = None
     fence: Fence | None = None
     reasons: Sequence[str] = ()
+    """Codes of `suspicions`; empty unless it waits."""
     conflicts_with: UUID | None = None
     unheard_of: bool = False
     """Nobody else can know the device yet, so there is no row to lock."""
@@ -60,31 +64,44 @@ class Decision:
         return self.kind in ("quarantine", "wait")
 
 
-def decide(pin: Pin, claim: Claim, known: Sequence[Hardware]) -> Decision:
+def decide(
+    pin: Pin,
+    claim: Claim,
+    known: Sequence[Hardware],
+    signs: Signs = Signs(),  # noqa: B008 - frozen
+    threshold: int = suspicions.ALWAYS,
+) -> Decision:
     """Decide what an Authenticate does; `known` is the hardware that bears the claimed names.
 
-    Raises Refused. New ids are drawn: two calls agree in everything else.
+    What weighs as much as `threshold` waits for a person. Raises Refused. New ids are drawn: two
+    calls agree in everything else.
     """
     if pin.enrollment is not None:
         return _again(pin, pin.enrollment, claim)
     if pin.grant is None:
         raise Refused("certificate_unknown", "the certificate belongs to no enrollment session")
     _check_bounds(pin.grant, claim)
-    reasons = _untold(pin.grant, claim)
+    reasons = suspicions.of_first(pin.grant, claim.serial, claim.platform, claim.address, signs)
     if not known:
-        return _new(uuid7(), reasons, unheard_of=True)
+        return _new(uuid7(), _weighed(reasons, threshold), unheard_of=True)
     by_udid = next((one for one in known if one.udid == claim.udid), None)
     by_serial = [one for one in known if claim.serial and one.serial == claim.serial]
     device = by_udid or by_serial[0]
     others = [one.device_id for one in by_serial if one.device_id != device.device_id]
     if others:
-        reasons.append("UDID and serial belong to different devices")
-        return _claim(device, reasons, others[0])
+        return _claim(device, [*reasons, "hardware_split"], others[0])
     if device.current is None or device.current.end_reason in PROOF_BY_ENDING:
-        return _new(device.device_id, reasons, returns=device.current is not None)
+        weighed = _weighed(reasons, threshold)
+        return _new(device.device_id, weighed, returns=device.current is not None)
     if not _proves(pin.grant, claim, device):
-        reasons.append("known hardware came with a new certificate and without proof")
-    return _claim(device, reasons, device.device_id) if reasons else _replace(device)
+        reasons.append("hardware_known")
+    weighed = _weighed(reasons, threshold)
+    return _claim(device, weighed, device.device_id) if weighed else _replace(device)
+
+
+def _weighed(reasons: Sequence[str], threshold: int) -> Sequence[str]:
+    """The reasons to wait; what weighs too little is none."""
+    return reasons if suspicions.score(reasons) >= threshold else ()
 
 
 def _again(pin: Pin, enrollment: Enrollment, claim: Claim) -> Decision:
@@ -169,16 +186,6 @@ def _check_bounds(grant: Grant, claim: Claim) -> None:
         raise Refused("serial_not_allowed", "the credential is bound to another serial")
     if grant.platform and claim.platform not in (grant.platform, "unknown"):
         raise Refused("platform_not_allowed", "the credential is bound to another platform")
-
-
-def _untold(grant: Grant, claim: Claim) -> list[str]:
-    """What the credential is bound to and the device keeps to itself: a person has to look."""
-    reasons = []
-    if grant.serial and claim.serial is None:
-        reasons.append("the bound serial was not told")
-    if grant.platform and claim.platform == "unknown":
-        reasons.append("the bound platform cannot be told from the product")
-    return reasons
 
 
 def _proves(grant: Grant, claim: Claim, device: Hardware) -> bool:

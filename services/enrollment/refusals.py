@@ -36,9 +36,10 @@ class Refusals:
         *,
         certificate: bytes | None = None,
         claim: Claim | None = None,
+        address: str | None = None,
     ) -> None:
         """`code` says why; `claim` is what an Authenticate said of itself."""
-        if not self._is_news((certificate or credential_id, code)):
+        if not self.is_news((certificate or credential_id, code)):
             return
         event = EnrollmentRefused(
             attempt_id=uuid7(),
@@ -48,11 +49,13 @@ class Refusals:
             claimed_serial=claim.serial if claim else None,
             claimed_udid=claim.udid if claim else None,
             certificate_sha256=certificate.hex() if certificate else None,
+            address=claim.address if claim else address,
         )
         async with transaction(self._pool) as tx:
             await outbox.emit(tx, [event])
 
-    def _is_news(self, key: tuple[object, str]) -> bool:
+    def is_news(self, key: tuple[object, str]) -> bool:
+        """Whether this was not asked in the last hour; it counts as told from now on."""
         now = self._clock.now()
         told = self._told.get(key)
         if told is not None and now - told < _AGAIN_AFTER:

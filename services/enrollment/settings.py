@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from pydantic import Field
@@ -47,6 +48,21 @@ class EnrollmentSettings(Settings):
     fence_every: float = Field(default=5.0, gt=0)
     forget_after_days: int = Field(default=30, ge=1)
     """Sessions that were never used, and credentials that are over, are kept so long."""
+
+    lobby_threshold: int = Field(default=50, ge=1, le=100)
+    """The score from which on an enrollment waits for a person (decision 56)."""
+    lobby_days: int = Field(default=7, ge=1, le=90)
+    """Who waits longer is refused."""
+    lobby_address_limit: int = Field(default=200, ge=1, le=10_000)
+    """Profiles that one address may ask for in the window before what it enrolls waits."""
+    lobby_address_window: int = Field(default=3_600, ge=60, le=30 * 86_400)
+    lobby_credential_addresses: int = Field(default=20, ge=1, le=10_000)
+    """Other addresses that a credential may have been used from before what enrolls waits."""
+    lobby_uncounted: tuple[IPv4Network | IPv6Network, ...] = (
+        ip_network("127.0.0.0/8"),
+        ip_network("::1/128"),
+    )
+    """Peers that say nothing of where a device is, our own proxies: no rule counts by them."""
 
     newcomer_patience: float = Field(default=30.0, ge=1)
     """How long a new device may take to its TokenUpdate before others hear of it as pending."""

@@ -24,6 +24,11 @@ def uuid7(at: datetime | None = None) -> UUID:
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 
 
+def uuid7_floor(at: datetime) -> UUID:
+    """What is below every UUIDv7 made since `at`, and above all before it."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)
+
+
 def uuid7_time(value: UUID) -> datetime:
     """When a UUIDv7 was made; the inbox refuses events by this age."""
     return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)

@@ -99,11 +99,15 @@ class DeviceUnenrolled(DeviceEvent):
 
 
 class DeviceQuarantined(DeviceEvent):
-    """Known hardware came with a new certificate and no proof; a person decides."""
+    """Something speaks against an enrollment: it waits in the lobby, and a person decides."""
 
     TYPE: ClassVar[str] = "muster.device.quarantined.v1"
     enrollment_id: UUID
     reasons: list[Short]
+    """Codes, as `serial_unlisted`; docs/lobby.md says what each means."""
+    score: int = 0
+    """What the reasons weigh together, at most 100."""
+    credential_id: UUID | None = None
     conflicts_with: UUID | None = None
     """The device that already holds this hardware's identity."""
 
@@ -113,6 +117,36 @@ class DeviceReleased(DeviceEvent):
     enrollment_id: UUID
     actor: Short
     reason: Short
+
+
+class DeviceRefused(DeviceEvent):
+    """An enrollment that waited ends without ever having been trusted; its certificate is revoked.
+
+    What the device's own enrollment does is not touched by it.
+    """
+
+    TYPE: ClassVar[str] = "muster.device.refused.v1"
+    enrollment_id: UUID
+    how: Literal["refused", "expired", "left"]
+    """A person refused it, nobody decided in time, or the device took itself out."""
+    actor: Short | None = None
+    reason: Short | None = None
+
+
+class SerialsListed(Event):
+    """Hardware was put on the list of those that may enroll, or taken off; in parts if many."""
+
+    TYPE: ClassVar[str] = "muster.enrollment.serials_listed.v1"
+    TOPIC: ClassVar[str] = "muster.device.v1"
+    change_id: UUID
+    listed: bool
+    """False: taken off."""
+    serials: list[Short]
+    actor: Short
+
+    @property
+    def subject(self) -> str:
+        return str(self.change_id)
 
 
 class DeviceChanged(DeviceEvent):
@@ -162,6 +196,8 @@ class EnrollmentRefused(Event):
     claimed_serial: Short | None = None
     claimed_udid: Short | None = None
     certificate_sha256: Short | None = Field(default=None)
+    address: Short | None = None
+    """Where it came from; absent where the peer is a proxy of ours."""
 
     @property
     def subject(self) -> str:

@@ -84,6 +84,8 @@ EVENTS: dict[str, type[Event]] = {
         devices.DeviceUnenrolled,
         devices.DeviceQuarantined,
         devices.DeviceReleased,
+        devices.DeviceRefused,
+        devices.SerialsListed,
         devices.DeviceChanged,
         devices.BootstrapTokenChanged,
         devices.CertificateIssued,

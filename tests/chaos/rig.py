@@ -37,7 +37,7 @@ class Herd:
     _life: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def enroll(self, count: int, seed: str) -> None:
-        body = {"name": seed, "max_uses": count, "ownership": "corporate"}
+        body = {"name": seed, "max_uses": count, "serials": "any"}
         path = "/api/v1/enrollment/credentials"
         made = await self.cluster.call(self.session, "enrollment", "POST", path, json=body)
         store = KeyStore(self.keys, shared=16)

@@ -41,6 +41,8 @@ def _credential(**changes: Any) -> dict[str, Any]:
         "platform": "ios",
         "ownership": "corporate",
         "serial": None,
+        "serials": "listed",
+        "leaked_at": None,
         "user": None,
         "created_by": "service:test",
     } | changes
@@ -52,7 +54,7 @@ async def test_credentials_tell_their_state(owner: Browser, calls: RecordedCalls
     assert "No push certificate yet" in empty
     gone = START.isoformat()
     rows = [
-        _credential(),
+        _credential(serials="any", leaked_at=gone),
         _credential(uses=10),
         _credential(expires_at=gone),
         _credential(revoked_at=gone),
@@ -60,7 +62,8 @@ async def test_credentials_tell_their_state(owner: Browser, calls: RecordedCalls
     calls.answers["enrollment", f"{CREDENTIALS}?limit=50"] = {"items": rows, "next": None}
     page = await owner.get("/enrollment")
     text = words_of(page)
-    for said in ("Lets devices in 3 of 10 Corporate, iOS", "Used up", "Expired", "Revoked"):
+    assert "Lets devices in Leaked 3 of 10 Corporate, iOS, any serial" in text
+    for said in ("iOS, listed serials", "Used up", "Expired", "Revoked"):
         assert said in text, said
     assert page.text.count("/revoke") == 1
 
@@ -78,6 +81,7 @@ async def test_a_new_address_is_shown_once_with_its_code(
     assert body is not None
     assert (body["max_uses"], body["expires_at"]) == (10, START + timedelta(days=7))
     assert (body["platform"], body["serial"], body["ownership"]) == (None, None, "corporate")
+    assert body["serials"] == "listed"  # "any" is a choice that somebody makes
     assert ADDRESS not in (await owner.get("/enrollment")).text
 
 

@@ -173,6 +173,8 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
                 "platform": "ios",
                 "ownership": "corporate",
                 "serial": None,
+                "serials": "any",
+                "leaked_at": None,
                 "user": None,
                 "created_by": actor,
             }

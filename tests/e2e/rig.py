@@ -27,7 +27,7 @@ class Person:
         return await self.cluster.call(self.session, service, method, path, **more)
 
     async def enroll_url(self, **body: Any) -> str:
-        wanted = {"name": "e2e", "max_uses": 1, "ownership": "corporate"} | body
+        wanted = {"name": "e2e", "serials": "any", "ownership": "corporate"} | body
         made = await self.ask("enrollment", "POST", "/api/v1/enrollment/credentials", json=wanted)
         return str(made["enroll_url"])
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import plistlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -136,8 +137,8 @@ class House:
         return answer.json
 
     async def credential(self, **wanted: Any) -> str:
-        """The path of a new enrollment address."""
-        made = await self.call("POST", "/credentials", wanted)
+        """The path of a new enrollment address; for any hardware, unless told otherwise."""
+        made = await self.call("POST", "/credentials", {"serials": "any"} | wanted)
         return str(urlsplit(made["enroll_url"]).path)
 
     async def push_certificate(self, topic: str = TOPIC) -> None:
@@ -303,19 +304,37 @@ def _make_keys() -> Iterator[rsa.RSAPrivateKey]:
         yield rsa.generate_private_key(65537, 2048)
 
 
-@pytest.fixture
-async def bare_house(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[House]:
-    """The service as it first starts: no push certificate yet."""
+@asynccontextmanager
+async def _service(
+    make_database: MakeDatabase, keys: Path, **settings: str
+) -> AsyncIterator[House]:
     clock = FixedClock(datetime.now(UTC).replace(microsecond=0))
     others = RecordedCalls()
     for other in ("push_notifier", "command_queue"):
-        ensure_service_keys(tmp_path, other)
+        ensure_service_keys(keys, other)
     dsn = await make_database("enrollment")
-    environ = {"MUSTER_PUBLIC_URL": "https://mdm.example.org"}
-    async with trial(
-        SERVICE, dsn, tmp_path, clock=clock, internal=others, environ=environ
-    ) as service:
+    environ = {"MUSTER_PUBLIC_URL": "https://mdm.example.org"} | {
+        f"MUSTER_ENROLLMENT_{name.upper()}": value for name, value in settings.items()
+    }
+    async with trial(SERVICE, dsn, keys, clock=clock, internal=others, environ=environ) as service:
         yield House(service, clock, others, _make_keys())
+
+
+@pytest.fixture
+async def bare_house(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[House]:
+    """The service as it first starts: no push certificate yet."""
+    async with _service(make_database, tmp_path) as house:
+        yield house
+
+
+@pytest.fixture
+async def outer_house(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[House]:
+    """One that counts by addresses, this machine's too, and soon finds them too many."""
+    few = {"lobby_uncounted": "[]", "lobby_address_limit": "3", "lobby_credential_addresses": "4"}
+    async with _service(make_database, tmp_path, **few) as house:
+        await house.push_certificate()
+        await house.told()
+        yield house
 
 
 @pytest.fixture

@@ -245,9 +245,7 @@ async def test_a_registration_is_for_one_id_and_never_a_proof(house: House, old:
     await house.told()
     assert (await house.check_in(device, device.authenticate())).status == 200
     told = await house.told()
-    assert told.one(DeviceQuarantined).reasons == [
-        "known hardware came with a new certificate and without proof"
-    ]
+    assert told.one(DeviceQuarantined).reasons == ["hardware_known"]
     assert house.fences == []
     assert (await house.check_in(genuine, genuine.token_update())).status == 200
 

@@ -283,7 +283,7 @@ async def test_a_bound_serial_that_is_not_told_waits_for_a_person(house: House) 
     device.identity = await house.identity(await house.credential(serial="F2LX0001"))
     assert (await house.check_in(device, device.authenticate())).status == 200
     told = await house.told()
-    assert told.one(DeviceQuarantined).reasons == ["the bound serial was not told"]
+    assert told.one(DeviceQuarantined).reasons == ["bound_serial_untold"]
     device_id = told.state.device_id
     await house.check_in(device, device.token_update())
     await house.call("POST", f"/devices/{device_id}/release", {"reason": "seen it"})

@@ -17,6 +17,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     create.add_argument("--uses", type=int, default=1, metavar="N", help="devices (default 1)")
     create.add_argument("--days", type=int, metavar="N", help="until it ends (default: a week)")
     create.add_argument("--serial", help="this hardware only")
+    create.add_argument(
+        "--any-serial", action="store_true", help="also hardware that is on no list"
+    )
     create.add_argument("--user", help="whom the devices belong to")
     create.add_argument("--platform", help="ios, ipados, macos, …")
     create.add_argument("--ownership", choices=["corporate", "personal"])
@@ -33,6 +36,7 @@ def run_create(arguments: argparse.Namespace) -> int:
         "name": arguments.name,
         "max_uses": arguments.uses,
         "serial": arguments.serial,
+        "serials": "any" if arguments.any_serial else None,
         "user": arguments.user,
         "platform": arguments.platform,
         "ownership": arguments.ownership,

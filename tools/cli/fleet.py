@@ -64,7 +64,7 @@ def _options(devices: int, rest: Sequence[str]) -> list[str]:
 
 def credential(client: Client, devices: int) -> str:
     """The address at which so many devices may enroll."""
-    body = {"name": f"{devices} simulated devices", "max_uses": devices}
+    body = {"name": f"{devices} simulated devices", "max_uses": devices, "serials": "any"}
     return str(client.call("enrollment", "POST", "/credentials", body)["enroll_url"])
 
 

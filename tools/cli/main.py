@@ -20,6 +20,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "devices": ("devices",),
     "imports": ("import",),
     "credentials": ("credentials",),
+    "serials": ("serials",),
     "commands": ("command",),
     "groups": ("groups",),
     "policies": ("policies", "verdicts"),

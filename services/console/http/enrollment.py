@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import segno
@@ -39,6 +39,7 @@ class CredentialForm(BaseModel):
     ownership: Ownership = Ownership.CORPORATE
     platform: Platform | None = None
     serial: _Text | None = None
+    serials: Literal["listed", "any"] = "listed"
     user: _Text | None = None
 
 
@@ -114,6 +115,7 @@ async def make_credential(request: web.Request) -> web.StreamResponse:
         "ownership": form.ownership,
         "platform": form.platform,
         "serial": form.serial,
+        "serials": form.serials,
         "user": form.user,
     }
     made = await _tried(request, "enrollment", "POST", _CREDENTIALS, body)

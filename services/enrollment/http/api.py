@@ -45,6 +45,9 @@ class CredentialView(BaseModel):
     unsigned_allowed: bool
     created_by: str
     created_at: datetime
+    serials: Literal["listed", "any"]
+    leaked_at: datetime | None
+    """Somebody asked for it from where it never was used, after it was spent or revoked."""
 
 
 class CredentialCreated(CredentialView):

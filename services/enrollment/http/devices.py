@@ -43,7 +43,7 @@ async def check_in(request: web.Request) -> web.StreamResponse:
     """PUT or POST /mdm/apple/checkin, with or without a content type."""
     body = await read_body(request)
     signature = request.headers.get("Mdm-Signature")
-    reply = await request.config_dict[CHECK_INS].answer(signature, body)
+    reply = await request.config_dict[CHECK_INS].answer(signature, body, request.remote)
     content_type = reply.content_type if reply.body else None
     return _answer(reply.body, content_type, status=reply.status)
 

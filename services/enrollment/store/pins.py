@@ -22,7 +22,7 @@ c.enrollment_id IS NOT NULL AS pinned,
 s.session_id, s.credential_id, s.platform, s.ownership, s.serial AS bound_serial,
 s.user_name, s.access_rights AS granted_rights, s.renews IS NOT NULL AS renews,
 s.id_kind AS bound_kind, s.udid AS bound_udid, c.authority IS NULL AS imported,
-k.revoked_at IS NOT NULL AS withdrawn,
+s.address, s.suspicions, k.revoked_at IS NOT NULL AS withdrawn, k.serials, k.leaked_at,
 EXISTS (SELECT FROM fence AS f WHERE f.enrollment_id = e.enrollment_id
           AND f.ends IS NOT NULL) AS leaving,
 {_ENROLLMENT}
@@ -33,11 +33,15 @@ LEFT JOIN credential AS k ON k.credential_id = s.credential_id
 LEFT JOIN enrollment AS e ON e.enrollment_id = coalesce(c.enrollment_id, s.renews)
 """
 READ = f"SELECT {_PIN} FROM certificate AS c {_BEHIND_IT} WHERE c.sha256 = ANY($1::bytea[])"
-# The same, and which known hardware bears the names that come with the certificate.
+# The same, which known hardware bears the names that come with the certificate, and what is known
+# of the names themselves.
 READ_CLAIMED = f"""
 SELECT {_PIN}, news.place, ARRAY(SELECT device_id FROM device WHERE udid = news.udid
                                  UNION
-                                 SELECT device_id FROM device WHERE serial = news.serial) AS known
+                                 SELECT device_id FROM device WHERE serial = news.serial) AS known,
+       EXISTS (SELECT FROM listed_serial AS l WHERE l.serial = upper(btrim(news.serial))) AS listed,
+       EXISTS (SELECT FROM lobby AS b WHERE b.udid = news.udid AND b.decision = 'refused')
+           AS refused_before
 FROM unnest($1::bytea[], $2::text[], $3::text[])
      WITH ORDINALITY AS news (sha256, udid, serial, place)
 JOIN certificate AS c ON c.sha256 = news.sha256
@@ -100,6 +104,22 @@ class Grant:
     imported: bool = False
     id_kind: str | None = None
     udid: str | None = None
+    any_serial: bool = False
+    """The credential lets hardware in that is on no list."""
+    leaked: bool = False
+    """Somebody else is known to hold the credential."""
+    address: str | None = None
+    """Who asked for the profile."""
+    suspicions: Sequence[str] = ()
+    """What spoke against the asker then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What is known of claimed names, whoever claims them."""
+
+    listed: bool = False
+    refused_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +164,7 @@ class Standing:
 
     pin: Pin
     known: frozenset[UUID]
+    signs: Signs = Signs()
 
 
 async def read(tx: Connection, fingerprints: Sequence[bytes]) -> dict[bytes, Pin]:
@@ -161,7 +182,8 @@ async def standings(tx: Connection, presented: Sequence[Named]) -> list[Standing
         [one.udid for one in presented],
         [one.serial for one in presented],
     ):
-        found[row["place"] - 1] = Standing(_pin(row), frozenset(row["known"]))
+        signs = Signs(row["listed"], row["refused_before"])
+        found[row["place"] - 1] = Standing(_pin(row), frozenset(row["known"]), signs)
     return found
 
 
@@ -201,6 +223,10 @@ def _pin(row: Record) -> Pin:
             imported=row["imported"],
             id_kind=row["bound_kind"],
             udid=row["bound_udid"],
+            any_serial=row["serials"] == "any",
+            leaked=row["leaked_at"] is not None,
+            address=row["address"],
+            suspicions=row["suspicions"],
         )
     return Pin(
         sha256=row["sha256"],

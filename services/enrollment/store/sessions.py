@@ -10,10 +10,33 @@ from uuid import UUID
 
 from shared.db.pool import Connection
 
+# What its address tells is weighed with it: how many profiles went there lately, and from how many
+# others the credential was used. Whoever spends the credential has its row locked, so these counts
+# are exact for one credential; for one address they miss only those who ask at the same instant.
 ADD = """
+WITH asked AS (
+    INSERT INTO credential_address (credential_id, address, handed, first_at, last_at)
+    SELECT $2::uuid, $12::text, 1, $10::timestamptz, $10::timestamptz
+    WHERE $2 IS NOT NULL AND $12 IS NOT NULL
+    ON CONFLICT (credential_id, address) DO UPDATE
+        SET handed = credential_address.handed + 1, last_at = excluded.last_at
+)
 INSERT INTO session (session_id, credential_id, renews, challenge_sha256, platform, ownership,
-                     serial, user_name, access_rights, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                     serial, user_name, access_rights, created_at, expires_at, address, suspicions)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, array_remove(ARRAY[
+    CASE WHEN $12 IS NOT NULL AND $14 <= (
+        SELECT count(*) FROM (SELECT FROM session WHERE address = $12 AND session_id > $13
+                              LIMIT $14) AS lately)
+    THEN 'address_crowded' END,
+    CASE WHEN $12 IS NOT NULL AND $15 <= (
+        SELECT count(*) FROM (SELECT FROM credential_address
+                              WHERE credential_id = $2 AND address <> $12 AND handed > 0
+                              LIMIT $15) AS others)
+    THEN 'credential_spread' END], NULL)
+"""
+SUSPECT = """
+UPDATE session SET suspicions = suspicions || $2::text
+WHERE session_id = $1 AND NOT $2 = ANY(suspicions)
 """
 # No profile and no challenge that anybody knows: the certificate exists already.
 REGISTER = """
@@ -67,6 +90,17 @@ class Session:
     """The device of `renews`."""
     withdrawn: bool = False
     """The credential was revoked meanwhile."""
+    address: str | None = None
+    """Who asked for the profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an address may do before it is suspicious; `since`: the first id of the window."""
+
+    since: UUID
+    of_address: int
+    of_credential: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +136,7 @@ async def register(tx: Connection, registered: Sequence[Registration], now: date
     )
 
 
-async def add(tx: Connection, session: Session, challenge_sha256: bytes) -> None:
+async def add(tx: Connection, session: Session, challenge_sha256: bytes, limits: Limits) -> None:
     await tx.execute(
         ADD,
         session.session_id,
@@ -116,7 +150,16 @@ async def add(tx: Connection, session: Session, challenge_sha256: bytes) -> None
         session.access_rights,
         session.created_at,
         session.expires_at,
+        session.address,
+        limits.since,
+        limits.of_address,
+        limits.of_credential,
     )
+
+
+async def suspect(tx: Connection, session_id: UUID, reason: str) -> None:
+    """Something speaks against whoever holds this profile; counts until it has enrolled."""
+    await tx.execute(SUSPECT, session_id, reason)
 
 
 async def find(tx: Connection, challenge_sha256: bytes) -> Session | None:

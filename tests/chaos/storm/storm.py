@@ -177,7 +177,7 @@ class Storm:
 
     async def _enroll(self) -> None:
         chance = Random(self.plan.seed)
-        body = {"name": "storm", "max_uses": 100_000, "ownership": "corporate"}
+        body = {"name": "storm", "max_uses": 100_000, "serials": "any"}
         made = await self._call("enrollment", "POST", "/api/v1/enrollment/credentials", body)
         self.fleet = Fleet(
             self.session, self.ledger, Mailroom(self.ledger.counts), made["enroll_url"], self._left
