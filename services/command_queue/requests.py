@@ -252,10 +252,8 @@ class Requests:
         )
 
     def _result(self, one: _Prepared, known: commands.Known) -> Accepted | CommandRefused:
-        asked = self._cipher.decrypt(
-            known.digest, table="request_key", column="digest", row=str(known.command_id)
-        )
-        if not hmac.compare_digest(asked, one.digest):
+        created = known.command_id == one.command_id
+        if not created and not self._is_repeat(one, known):
             metrics.REQUESTED.labels(one.order.kind, "refused").inc()
             return KeyTaken()
         return Accepted(
@@ -266,8 +264,14 @@ class Requests:
             target_count=known.target_count,
             created_at=known.created_at,
             expires_at=known.expires_at,
-            created=known.command_id == one.command_id,
+            created=created,
         )
+
+    def _is_repeat(self, one: _Prepared, known: commands.Known) -> bool:
+        asked = self._cipher.decrypt(
+            known.digest, table="request_key", column="digest", row=str(known.command_id)
+        )
+        return hmac.compare_digest(asked, one.digest)
 
 
 def _stored(reach: Reach) -> str | None:

@@ -25,14 +25,10 @@ from shared.runtime.clock import Clock
 from shared.runtime.problems import Problem
 from shared.sealed import LocalCipher
 
-__all__ = ["Certificates", "NoCertificate", "PushCertificate", "days_left"]
+__all__ = ["Certificates", "PushCertificate", "days_left"]
 
 _TOPIC_PREFIX = "com.apple.mgmt."
 _KEY_PLACE = {"table": "push_certificate", "column": "key"}
-
-
-class NoCertificate(Exception):  # noqa: N818
-    """Nothing to push with for this topic."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +103,14 @@ class Certificates:
         self._measure(stored)
         return stored
 
-    async def sender(self, topic: str) -> Apns:
-        """The connection to APNs for this topic, rebuilt when its certificate changes."""
+    async def sender(self, topic: str) -> Apns | None:
+        """The connection to APNs for this topic, rebuilt when its certificate changes; None when
+        there is no certificate that is still valid.
+        """
         async with self._pool.acquire() as connection:
             found = await certificates.one(connection, topic)
         if found is None or found.not_after <= self._clock.now():
-            raise NoCertificate(topic)
+            return None
         known = self._senders.get(topic)
         if known and known[0] == found.fingerprint:
             return known[1]

@@ -15,7 +15,8 @@ from opentelemetry.trace import SpanKind
 
 from services.push_notifier import metrics
 from services.push_notifier.answers import Answer, Decision, Fate, decide
-from services.push_notifier.certificates import Certificates, NoCertificate
+from services.push_notifier.apple.apns import Apns
+from services.push_notifier.certificates import Certificates
 from services.push_notifier.settings import PushSettings
 from services.push_notifier.store import attempts, channels
 from services.push_notifier.store.attempts import Attempt
@@ -68,25 +69,29 @@ class Sender:
             due = await channels.claim_due(tx, self._clock.now(), _LEASE, limit)
         if not due:
             return False
-        pushed = await asyncio.gather(*(self._push(channel) for channel in due))
+        ways = {
+            topic: await self._certificates.sender(topic)
+            for topic in {channel.topic for channel in due}
+        }
+        pushed = await asyncio.gather(*(self._push(one, ways[one.topic]) for one in due))
         async with transaction(self._pool) as tx:
             await lock_devices(tx, [push.due.device_id for push in pushed])
             await self._record(tx, pushed)
         return len(due) == limit
 
-    async def _push(self, due: Due) -> Pushed:
+    async def _push(self, due: Due, apns: Apns | None) -> Pushed:
         push_id, sent_at = uuid4(), self._clock.now()
         with (
             metrics.PUSH_SECONDS.time(),
             tracing.continued("push_notifier", "push", due.traceparent, kind=SpanKind.CLIENT),
         ):
-            answer = await self._send(due, str(push_id))
+            answer = await self._send(due, apns, str(push_id))
             traceparent = tracing.current_traceparent() or due.traceparent
         decision = decide(answer, attempts=due.attempts, token_since=due.push_updated_at)
         _count(due, answer, decision, sent_at)
         return Pushed(due, push_id, sent_at, answer, decision, traceparent)
 
-    async def _send(self, due: Due, push_id: str) -> Answer:
+    async def _send(self, due: Due, apns: Apns | None, push_id: str) -> Answer:
         try:
             opened = self._keyring.open(due.push, purpose="push", device_id=due.device_id)
             push = json.loads(opened)
@@ -94,9 +99,7 @@ class Sender:
         except (SealError, ValueError, KeyError, TypeError):
             metrics.UNREADABLE_TOKENS.inc()
             return Answer(400, "the sealed token does not open")
-        try:
-            apns = await self._certificates.sender(due.topic)
-        except NoCertificate:
+        if apns is None:
             return Answer(403, "no push certificate for the topic")
         lifetime = self._settings.push_lifetime
         return await apns.wake(due.topic, token, magic, push_id=push_id, lifetime=lifetime)

@@ -156,8 +156,8 @@ class Road:
         """Within, the push that was due is with APNs, and the sender knows no answer yet."""
         arrived, answer, push = asyncio.Event(), asyncio.Event(), self.sender._push
 
-        async def slowly(due: channels.Due) -> Pushed:
-            pushed = await push(due)
+        async def slowly(*due: Any) -> Pushed:
+            pushed = await push(*due)
             arrived.set()
             await answer.wait()
             return pushed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -13,11 +13,21 @@ from shared.db.pool import Connection, Record
 CHUNK: Final = 250
 _IDS_AT_ONCE: Final = 2000
 
+# All lists of plain targets lie in $6, one after the other.
+ADD_PLAIN = """
+INSERT INTO target (command_id, chunk, ordinal, plain, priority, size, device_ids)
+SELECT command_id, chunk, ordinal, true, priority, size, ($6::uuid[])[upto - size + 1 : upto]
+FROM (
+    SELECT *, (sum(size) OVER (ORDER BY place))::int AS upto
+    FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::int[], $5::int[])
+         WITH ORDINALITY AS one (command_id, chunk, ordinal, priority, size, place)
+) AS placed
+"""
 ADD = """
 INSERT INTO target (
     command_id, chunk, ordinal, plain, priority, size, device_ids, channel_ids, bodies
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+VALUES ($1, $2, $3, false, $4, $5, $6, $7, $8)
 """
 # The first chunk of every command before the second of any: a command to one device does not wait
 # until 100,000 others are in their queues, and large ones take turns.
@@ -97,6 +107,11 @@ class Chunk:
     channel_ids: list[UUID] | None
     bodies: list[bytes | None] | None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all go to the device channel, with the command's own body."""
+        return self.channel_ids is None and self.bodies is None
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -163,26 +178,28 @@ class Frozen:
 
 async def add(tx: Connection, lists: Sequence[Frozen]) -> None:
     """Store target lists; all or none of them are there when the transaction commits."""
-    rows = [
-        (
-            of.command_id,
-            one.chunk,
-            of.ordinal,
-            one.channel_ids is None and one.bodies is None,
-            of.priority,
-            len(one.device_ids),
-            one.device_ids,
-            one.channel_ids,
-            one.bodies,
+    rows = [(of, one) for of in lists for one in of.chunks]
+    plain = [row for row in rows if row[1].is_plain]
+    for some in _in_pieces(plain):
+        devices = [device for _, one in some for device in one.device_ids]
+        await tx.execute(ADD_PLAIN, *zip(*(_key(*row) for row in some), strict=True), devices)
+    for some in _in_pieces([row for row in rows if not row[1].is_plain]):
+        await tx.executemany(
+            ADD,
+            [(*_key(of, one), one.device_ids, one.channel_ids, one.bodies) for of, one in some],
         )
-        for of in lists
-        for one in of.chunks
-    ]
-    # In pieces: encoding 100,000 ids in one go would hold up everything else.
-    ids = sum(len(one.device_ids) for of in lists for one in of.chunks)
+
+
+def _key(of: Frozen, one: Chunk) -> tuple[UUID, int, int, int, int]:
+    return of.command_id, one.chunk, of.ordinal, of.priority, len(one.device_ids)
+
+
+def _in_pieces(rows: Sequence[tuple[Frozen, Chunk]]) -> Iterator[Sequence[tuple[Frozen, Chunk]]]:
+    """Encoding 100,000 ids in one go would hold up everything else."""
+    ids = sum(len(one.device_ids) for _, one in rows)
     size = max(1, _IDS_AT_ONCE * len(rows) // max(1, ids))
     for at in range(0, len(rows), size):
-        await tx.executemany(ADD, rows[at : at + size])
+        yield rows[at : at + size]
 
 
 async def is_new(tx: Connection) -> bool:
