@@ -34,15 +34,13 @@ async def accept(
 
     A device that is not known yet is waited for: topics are not ordered against each other.
     """
-    results = await requests.accept(tx, [_ask(one) for one in asked], now)
-    await outbox.emit(
-        tx,
-        [
-            _refused(one, result, now)
-            for one, result in zip(asked, results, strict=True)
-            if isinstance(result, CommandRefused)
-        ],
-    )
+    results, events = await requests.accept(tx, [_ask(one) for one in asked], now)
+    events += [
+        _refused(one, result, now)
+        for one, result in zip(asked, results, strict=True)
+        if isinstance(result, CommandRefused)
+    ]
+    await outbox.emit(tx, events)
 
 
 def _ask(one: CommandRequested) -> Ask:

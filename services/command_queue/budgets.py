@@ -86,6 +86,11 @@ class Budgets:
             await charges.count_fleet(tx, self._clock.now())
 
 
+def is_charged(one: Weight) -> bool:
+    """Whether it can harm, and so costs something."""
+    return one.command_class in _CHARGED
+
+
 async def judge(
     tx: Connection, weights: Sequence[Weight], settings: CommandQueueSettings, now: datetime
 ) -> dict[UUID, Hold]:
@@ -94,7 +99,7 @@ async def judge(
     Holds the installation's row until the transaction ends, when any of them can harm: so the
     actor's needs no lock of its own.
     """
-    charged = [one for one in weights if one.command_class in _CHARGED]
+    charged = [one for one in weights if is_charged(one)]
     if not charged:
         return {}
     fleet = await charges.take_turns(tx)
@@ -133,7 +138,7 @@ async def charge(tx: Connection, spent: Sequence[Weight], now: datetime) -> None
     rows = [
         Charge(one.command_id, one.targets, one.command_class, one.actor)
         for one in spent
-        if one.command_class in _CHARGED
+        if is_charged(one)
     ]
     if rows:
         await charges.add(tx, rows, now)

@@ -96,16 +96,14 @@ class Intake:
                 asks[place] = await _within_reach(tx, request)
             except CommandRefused as refusal:
                 results[place] = refusal
-        taken = await self._requests.accept(tx, list(asks.values()), self._clock.now())
+        taken, events = await self._requests.accept(tx, list(asks.values()), self._clock.now())
         results |= dict(zip(asks, taken, strict=True))
-        await outbox.emit(
-            tx,
-            [
-                _audited(requests[place], accepted)
-                for place, accepted in results.items()
-                if isinstance(accepted, Accepted) and accepted.created
-            ],
-        )
+        events += [
+            _audited(requests[place], accepted)
+            for place, accepted in results.items()
+            if isinstance(accepted, Accepted) and accepted.created
+        ]
+        await outbox.emit(tx, events)
         return [results[place] for place in range(len(requests))]
 
 

@@ -28,7 +28,6 @@ from services.command_queue.errors import CommandRefused, KeyTaken
 from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.store import approvals, commands, outcomes, targets
 from services.command_queue.store.targets import Chunk, Frozen
-from shared.bus import outbox
 from shared.db.pool import Connection
 from shared.events import Event, uuid7
 from shared.events.commands import CommandClass, CommandCreated, GuardAlarmed
@@ -99,26 +98,30 @@ class Requests:
 
     async def accept(
         self, tx: Connection, asks: Sequence[Ask], now: datetime
-    ) -> list[Accepted | CommandRefused]:
+    ) -> tuple[list[Accepted | CommandRefused], list[Event]]:
         """Store commands and freeze their targets; an ask that cannot be gets its refusal instead.
 
-        One transaction: charge, command and target list are true together. The same key with the
-        same request is the same command; with another request it is refused (KeyTaken).
+        One transaction: charge, command, target list and the events returned, which the caller
+        emits, are true together. The same key with the same request is the same command; with
+        another request it is refused (KeyTaken).
         """
         prepared: list[_Prepared | CommandRefused] = [
             await self._prepare(tx, ask, now) for ask in asks
         ]
         ready = [one for one in prepared if isinstance(one, _Prepared)]
-        known = await commands.find_by_key(tx, [_key(one.ask) for one in ready])
+        # A repeat must not take room in a budget; of what costs nothing most are no repeats.
+        harmful = [_key(one.ask) for one in ready if budgets.is_charged(_weight(one))]
+        known = await commands.find_by_key(tx, harmful) if harmful else {}
         new = _first_of_each_key([one for one in ready if _key(one.ask) not in known])
-        known |= await self._store(tx, new, now)
-        # What another transaction stored under the same key a moment ago.
-        if late := [key for one in ready if (key := _key(one.ask)) not in known]:
-            known |= await commands.find_by_key(tx, late)
-        return [
+        stored, events = await self._store(tx, new, now)
+        known |= stored
+        if taken := [key for one in ready if (key := _key(one.ask)) not in known]:
+            known |= await commands.find_by_key(tx, taken)
+        results = [
             one if isinstance(one, CommandRefused) else self._result(one, known[_key(one.ask)])
             for one in prepared
         ]
+        return results, events
 
     async def _prepare(self, tx: Connection, ask: Ask, now: datetime) -> _Prepared | CommandRefused:
         try:
@@ -178,10 +181,10 @@ class Requests:
 
     async def _store(
         self, tx: Connection, new: Sequence[_Prepared], now: datetime
-    ) -> dict[tuple[str, str], commands.Known]:
-        """Store what is asked for the first time; return by its key what was."""
+    ) -> tuple[dict[tuple[str, str], commands.Known], list[Event]]:
+        """Store what is asked for the first time; return by its key what was, and what to tell."""
         if not new:
-            return {}
+            return {}, []
         weights = {one.command_id: await self._weight(tx, one, now) for one in new}
         holds = await budgets.judge(tx, list(weights.values()), self._settings, now)
         rows = [self._row(one, holds.get(one.command_id), now) for one in new]
@@ -205,8 +208,7 @@ class Requests:
         created = {row.command_id: row for row in rows}
         events: list[Event] = [_event(one, created[one.command_id]) for one in stored]
         events += [_alarm(one, holds[one.command_id].reason) for one in held]
-        await outbox.emit(tx, events)
-        return {_key(one.ask): created[one.command_id].known for one in stored}
+        return {_key(one.ask): created[one.command_id].known for one in stored}, events
 
     async def _weight(self, tx: Connection, one: _Prepared, now: datetime) -> Weight:
         weight = _weight(one)

@@ -30,7 +30,7 @@ WITH emitted AS (
     INSERT INTO outbox (shard, aggregatetype, aggregateid, type, payload, event_id, occurred_at,
                         correlation_id, causation_id, traceparent)
     SELECT shard, replace(topic, '{service}', substring(current_schema()::text FROM 8)), key, type,
-           payload::json, event_id, $10, correlation_id, causation_id, traceparent
+           payload, event_id, $10, correlation_id, causation_id, traceparent
     FROM unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[],
                 $7::text[], $8::text[], $9::text[])
          WITH ORDINALITY AS event (shard, topic, key, type, payload, event_id, correlation_id,
@@ -40,8 +40,8 @@ WITH emitted AS (
 SELECT substring(current_schema()::text FROM 8)
 """
 READ = """
-SELECT id + ((SELECT number FROM epoch)::bigint << 40) AS sequence, type, payload::text AS payload,
-       event_id, occurred_at, correlation_id, causation_id, traceparent, aggregateid
+SELECT id + ((SELECT number FROM epoch)::bigint << 40) AS sequence, type, payload, event_id,
+       occurred_at, correlation_id, causation_id, traceparent, aggregateid
 FROM outbox ORDER BY id
 """
 NEW_EPOCH = "UPDATE epoch SET number = number + 1 RETURNING number"

@@ -31,23 +31,18 @@ _LONGEST_PAUSE = 5.0
 _GRACE_SECONDS = 5.0
 _HUNG_SECONDS = 300.0
 
-# Bytes as they will lie in memory. The stored size is known without unpacking the value, but only
-# where it is not compressed: text of one letter shrinks to a hundredth.
-_BYTES = """
-CASE WHEN pg_column_compression(payload) IS NULL THEN pg_column_size(payload)
-     ELSE octet_length(payload::text) END
-"""
-READ = f"""
+# Bytes as they will lie in memory: of text PostgreSQL knows its length without unpacking it.
+READ = """
 WITH head AS (
     SELECT *, sum(size) OVER (ORDER BY id) AS bytes
     FROM (
-        SELECT *, {_BYTES} AS size FROM outbox
+        SELECT *, octet_length(payload) AS size FROM outbox
         WHERE shard = ANY($1::smallint[]) AND aggregatetype <> ALL($2::text[])
         ORDER BY id LIMIT $3
     ) AS waiting
 )
 SELECT id, id + ((SELECT number FROM epoch)::bigint << 40) AS sequence, aggregatetype, aggregateid,
-       type, payload::text AS payload, event_id, occurred_at, correlation_id, causation_id,
+       type, payload, event_id, occurred_at, correlation_id, causation_id,
        traceparent
 FROM head WHERE bytes - size < $4 ORDER BY id
 """

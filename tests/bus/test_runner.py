@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -203,7 +204,7 @@ async def test_an_event_that_fails_is_found_and_given_up_alone(
     assert "test_runner.py" in whole.trace
     assert max(tries.values()) == 5
     announced = await pool.fetch("SELECT payload FROM outbox WHERE aggregatetype LIKE '%dead%'")
-    assert [row["payload"]["source_event_id"] for row in announced] == [
+    assert [json.loads(row["payload"])["source_event_id"] for row in announced] == [
         str(events[23].meta.event_id)
     ]
 

@@ -72,17 +72,17 @@ async def test_small_commands_share_a_bite_and_a_large_one_goes_on_alone(fleet: 
     await _command(fleet, devices[:1])  # what such devices can do is known from now on
     await _bite(fleet)
     large = await _command(fleet, devices)
-    small = [await _command(fleet, devices[:100]) for _ in range(3)]
+    small = [await _command(fleet, devices[:100]) for _ in range(9)]
     queued = []
     for _ in range(4):
         await _bite(fleet)
         shown = [await fleet.show(command) for command in (large, *small)]
         queued.append([one["progress"].get("queued", 0) for one in shown])
     assert queued == [
-        [250, 100, 100, 0],  # 450 of at most 500
-        [250, 100, 100, 100],
-        [500, 100, 100, 100],
-        [700, 100, 100, 100],
+        [250, *[100] * 7, 0, 0],  # 950 of at most 1000
+        [250, *[100] * 9],
+        [500, *[100] * 9],
+        [700, *[100] * 9],
     ]
 
 

@@ -54,7 +54,7 @@ WITH taken AS MATERIALIZED (
     INSERT INTO outbox (shard, aggregatetype, aggregateid, type, payload, event_id, occurred_at,
                         correlation_id, causation_id, traceparent)
     SELECT shard, $11, key, $12,
-           replace(($4::text[])[place], '{NO_TARGETS}', '"targets":[' || targets || ']')::json,
+           replace(($4::text[])[place], '{NO_TARGETS}', '"targets":[' || targets || ']'),
            ($5::uuid[])[place], $13, ($6::text[])[place], ($7::text[])[place],
            ($8::text[])[place]
     FROM told ORDER BY place
@@ -91,7 +91,7 @@ class Chunk:
 async def next_chunks(tx: Connection, limit: int) -> tuple[list[Chunk], bool]:
     """Return the plain chunks that are next, and whether there may be others.
 
-    Together at most `limit` targets, or one chunk; of small commands twice as many.
+    Together at most `limit` targets, or one chunk; of small commands four times as many.
     """
     rows = await tx.fetch(NEXT_PLAIN, limit)
     chunks = [Chunk(row["chunk"], Asked.of(row)) for row in rows]

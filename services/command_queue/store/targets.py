@@ -48,13 +48,13 @@ _COMMAND: Final = """
 c.command_id, c.ordinal, c.kind, c.request_type, c.state, c.priority, c.created_at, c.end_reason,
 c.correlation_id, c.traceparent
 """
-# Small commands fill a bite of twice as many targets, which costs each a little less; the chunks of
-# large ones go one by one.
+# Small commands fill a bite of four times as many targets, which costs each a little less; the
+# chunks of large ones go one by one.
 NEXT_PLAIN = f"""
 SELECT next.chunk, EXISTS (SELECT FROM target WHERE NOT plain) AS others, {_COMMAND}
 {_NEXT.format(plain=True)}
 WHERE next.total <= greatest(
-    CASE WHEN next.chunk = 0 AND next.size < $1 THEN 2 * $1 ELSE $1 END, next.size)
+    CASE WHEN next.chunk = 0 AND next.size < $1 THEN 4 * $1 ELSE $1 END, next.size)
 """
 NEXT = f"""
 SELECT t.chunk, t.device_ids, t.channel_ids, t.bodies, {_COMMAND} {_NEXT.format(plain=False)}
