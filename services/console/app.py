@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from services.console import bundle
 from services.console.asking import Asking
+from services.console.audit.exporting import Exporting
 from services.console.audit.searching import Audit
 from services.console.bundle import Bundle
 from services.console.codes import Codes
@@ -100,6 +101,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
             values={
                 keys.SETUP: Setup(pool, clock, passwords, sessions),
                 keys.AUDIT: Audit(pool),
+                keys.EVIDENCE: Exporting(pool, clock),
                 keys.SESSIONS: sessions,
                 keys.SIGNING_IN: signing_in,
                 keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),

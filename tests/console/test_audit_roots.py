@@ -52,9 +52,9 @@ async def _told(service: Trial) -> list[AuditRootSigned]:
 
 async def _heads(service: Trial) -> list[Head]:
     rows = await service.context.pool.fetch(
-        "SELECT topic, partition_number, position, hash FROM audit_chain WHERE position > 0"
+        "SELECT topic, partition_number, first, position, hash FROM audit_chain WHERE position > 0"
     )
-    return [Head(topic, number, position, hash_.hex()) for topic, number, position, hash_ in rows]
+    return [Head(row[0], row[1], row[2], row[3], row[4].hex()) for row in rows]
 
 
 async def test_a_root_covers_all_heads_and_the_root_before(

@@ -26,6 +26,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "policies": ("policies", "verdicts"),
     "events": ("events",),
     "dead_letters": ("dead-letters",),
+    "audit": ("audit",),
     "tokens": ("token",),
     "run": ("run", "migrate"),
     "repair": ("rebuild", "db"),

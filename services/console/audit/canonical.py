@@ -74,10 +74,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Head:
-    """The last link of a chain."""
+    """The last link of a chain, and from which one on the chain is kept."""
 
     topic: str
     partition: int
+    first: int
     position: int
     hash: str
 

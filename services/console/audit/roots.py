@@ -7,7 +7,7 @@ that others have heard of: the log, the topic, every webhook that asked for them
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -77,13 +77,19 @@ class Roots:
             key_id=key_id,
         )
         signed = Signed(root, key.sign(root.statement).hex())
-        await store.add(tx, _columns(signed), [h for h in heads if h["position"] != h["rooted"]])
+        await store.add(tx, _columns(signed), [head for head in heads if head["moved"]])
         await outbox.emit(tx, [AuditRootSigned(**signed.told)])
         return signed
 
 
-def head_of(row: Row) -> Head:
-    return Head(row["topic"], row["partition_number"], row["position"], row["hash"].hex())
+def head_of(row: Mapping[str, Any]) -> Head:
+    return Head(
+        topic=row["topic"],
+        partition=row["partition_number"],
+        first=row["first"],
+        position=row["position"],
+        hash=row["hash"].hex(),
+    )
 
 
 def root_of(row: Row) -> Signed:

@@ -17,7 +17,7 @@ __all__ = ["Audit", "Filters", "Row"]
 
 Row = dict[str, Any]
 # Each statement is planned for the filters it has, and of one truth.
-_READING = (
+READING = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
     "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off;"
     "SET LOCAL max_parallel_workers_per_gather = 0"
@@ -32,12 +32,12 @@ class Audit:
 
     async def page(self, filters: Filters, before: UUID | None, limit: int) -> list[Row]:
         """At most `limit` entries older than `before`, newest first."""
-        async with transaction(self._pool, _READING) as tx:
+        async with transaction(self._pool, READING) as tx:
             return [shown(row) for row in await lists.page(tx, filters, before, limit)]
 
     async def one(self, event_id: UUID) -> Row:
         """One entry; raises Problem when there is none."""
-        async with transaction(self._pool, _READING) as tx:
+        async with transaction(self._pool, READING) as tx:
             row = await lists.one(tx, event_id)
         if row is None:
             detail = "No such entry is kept. It may be older than the audit is kept."
@@ -46,7 +46,7 @@ class Audit:
 
     async def actions(self) -> list[str]:
         """Every kind of act that is on record."""
-        async with transaction(self._pool, _READING) as tx:
+        async with transaction(self._pool, READING) as tx:
             return await lists.actions(tx)
 
 

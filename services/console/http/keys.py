@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from services.console.asking import Asking
+from services.console.audit.exporting import Exporting
 from services.console.audit.searching import Audit
 from services.console.bundle import Bundle
 from services.console.directory import Directory
@@ -29,6 +30,7 @@ from services.console.webhooks.settings import Webhooks
 
 SETUP = web.AppKey("console.setup", Setup)
 AUDIT = web.AppKey("console.audit", Audit)
+EVIDENCE = web.AppKey("console.evidence", Exporting)
 SESSIONS = web.AppKey("console.sessions", Sessions)
 ASKING = web.AppKey("console.asking", Asking)
 VIEWS = web.AppKey("console.views", Views)

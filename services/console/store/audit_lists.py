@@ -6,6 +6,7 @@ hold hides the index that would answer it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -51,10 +52,14 @@ class Filters:
 
 async def page(tx: Connection, filters: Filters, before: UUID | None, limit: int) -> list[Row]:
     """At most `limit` entries older than `before`, newest first."""
-    conditions, values = _conditions(filters, before)
+    conditions, values = conditions_of(filters, before)
+    return [dict(row) for row in await tx.fetch(statement(conditions), *values, limit)]
+
+
+def statement(conditions: Sequence[str]) -> str:
+    """The list of those that meet the conditions, each of which has one parameter."""
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement = f"{_FROM} {where} ORDER BY event_id DESC LIMIT ${len(values) + 1}"
-    return [dict(row) for row in await tx.fetch(statement, *values, limit)]
+    return f"{_FROM} {where} ORDER BY event_id DESC LIMIT ${len(conditions) + 1}"
 
 
 async def one(tx: Connection, event_id: UUID) -> Row | None:
@@ -67,7 +72,7 @@ async def actions(tx: Connection) -> list[str]:
     return [row["action"] for row in await tx.fetch(ACTIONS)]
 
 
-def _conditions(filters: Filters, before: UUID | None) -> tuple[list[str], list[Any]]:
+def conditions_of(filters: Filters, before: UUID | None) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
     for name, value in filters.named.items():

@@ -12,10 +12,11 @@ Row = dict[str, Any]
 TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('muster_audit_root'))"
 LAST = "SELECT * FROM audit_root ORDER BY number DESC LIMIT 1"
 HEADS = """
-SELECT chain.chain_id, topic, partition_number, chain.position, chain.hash, recorded_at,
-       rooted.position AS rooted
+SELECT chain.chain_id, topic, partition_number, chain.first, chain.position, chain.hash,
+       recorded_at, (chain.first, chain.position) IS DISTINCT FROM (rooted.first, rooted.position)
+           AS moved
 FROM audit_chain AS chain LEFT JOIN LATERAL (
-    SELECT position FROM audit_root_head AS head WHERE head.chain_id = chain.chain_id
+    SELECT first, position FROM audit_root_head AS head WHERE head.chain_id = chain.chain_id
     ORDER BY number DESC LIMIT 1
 ) AS rooted ON true
 WHERE chain.position > 0 ORDER BY topic, partition_number
@@ -25,8 +26,8 @@ INSERT INTO audit_root (number, signed_at, previous, heads, chains, links, key_i
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 ADD_HEADS = """
-INSERT INTO audit_root_head (number, chain_id, position, hash)
-SELECT $1, * FROM unnest($2::integer[], $3::bigint[], $4::bytea[])
+INSERT INTO audit_root_head (number, chain_id, first, position, hash)
+SELECT $1, * FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bytea[])
 """
 KEEP_KEY = """
 INSERT INTO audit_key (key_id, public_key, first_used) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
@@ -48,7 +49,7 @@ async def last(tx: Connection) -> Row | None:
 
 
 async def heads(tx: Connection) -> list[Row]:
-    """Where every chain ends; `rooted`: its position under the newest root."""
+    """Where every chain begins and ends; `moved`: the newest root says otherwise."""
     return [dict(row) for row in await tx.fetch(HEADS)]
 
 
@@ -56,7 +57,8 @@ async def add(tx: Connection, root: Sequence[Any], moved: Sequence[Row]) -> None
     """`root` has the columns of ADD."""
     await tx.execute(ADD, *root)
     if moved:
-        columns = [(head["chain_id"], head["position"], head["hash"]) for head in moved]
+        names = ("chain_id", "first", "position", "hash")
+        columns = [tuple(head[name] for name in names) for head in moved]
         await tx.execute(ADD_HEADS, root[0], *zip(*columns, strict=True))
 
 
