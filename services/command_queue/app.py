@@ -13,11 +13,12 @@ from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
 from services.command_queue.delivery import Delivery
 from services.command_queue.fencing import Fencing
-from services.command_queue.http import api, approvals, devices, freezes, internal
+from services.command_queue.http import api, approvals, devices, freezes, internal, powers
 from services.command_queue.identity import Identity
 from services.command_queue.intake import Intake
 from services.command_queue.jobs import approval_jobs, jobs
 from services.command_queue.lifting import Lifting
+from services.command_queue.powers import Powers
 from services.command_queue.presence import Presence
 from services.command_queue.reading import Reading
 from services.command_queue.requests import Requests
@@ -52,6 +53,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 api.SWEEP: sweep,
                 api.BUDGETS: budgets,
                 freezes.LIFTING: Lifting(pool, clock, settings),
+                powers.POWERS: Powers(pool, clock, settings),
                 approvals.APPROVALS: deciding,
                 approvals.RELEASE: release,
             },
@@ -76,5 +78,12 @@ SERVICE = Service(
     summary="Every command to a device, from request to proven outcome",
     settings=CommandQueueSettings,
     build=build,
-    routes=[*devices.ROUTES, *approvals.ROUTES, *freezes.ROUTES, *api.ROUTES, *internal.ROUTES],
+    routes=[
+        *devices.ROUTES,
+        *approvals.ROUTES,
+        *freezes.ROUTES,
+        *powers.ROUTES,
+        *api.ROUTES,
+        *internal.ROUTES,
+    ],
 )

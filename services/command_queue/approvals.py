@@ -98,10 +98,10 @@ class Approvals:
             held = await self._held(tx, command_id, reach)
             standing = await self._standing(tx, held, approvers.account_of(by.actor))
             digest = holding.digest(held, expires_at)
-            key = await deciding.prove(tx, self._assertions, standing, digest, answer)
-            await store.approve(
-                tx, command_id, key.account_id, key.credential_id, digest, now, expires_at
+            word = await deciding.prove(
+                tx, self._assertions, standing, digest, answer, now, expires_at
             )
+            await store.approve(tx, command_id, word)
             after = {"digest": digest.hex(), "expires_at": expires_at.isoformat()}
             if standing.by_set_up:
                 after["aged_by"] = "set-up"
@@ -156,11 +156,11 @@ class Approvals:
         """The approvals that count now: of this very command, by people who still may."""
         now, found = self._clock.now(), []
         for one in await store.of(tx, held.command_id):
-            if one.expires_at <= now or one.digest != holding.digest(held, one.expires_at):
+            digest = holding.digest(held, one.expires_at)
+            if one.expires_at <= now or one.digest != digest:
                 continue
             standing = await self._standing(tx, held, one.account_id)
-            keys = {key.credential_id for key in standing.keys}
-            if standing.why_not is None and one.credential_id in keys:
+            if standing.why_not is None and self._assertions.holds(digest, standing.keys, one):
                 found.append(one)
         return found
 

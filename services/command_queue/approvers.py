@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from services.command_queue import powers
 from services.command_queue.store import approvers as store
 from services.command_queue.store.approvers import Account, Key, Told
 from shared.bus.handlers import Handler
@@ -20,10 +21,8 @@ from shared.events.access import AccountState
 from shared.runtime.clock import Clock
 from shared.runtime.http import Reach
 
-APPROVE, UNFREEZE = "command.approve", "guard.unfreeze"
+APPROVE, UNFREEZE = powers.APPROVE, powers.UNFREEZE
 _KEPT: Final = (APPROVE, UNFREEZE)
-_SET_UP: Final = timedelta(hours=1)
-"""A founder's first keys: registered while the set-up link could have been alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +39,14 @@ class Standing:
     by_set_up: bool = False
 
 
-def handler(clock: Clock) -> Handler:
-    """Return the handler of AccountState."""
+def handler(clock: Clock, age: timedelta) -> Handler:
+    """Return the handler of AccountState: taken over, and news of power told (decision 58)."""
 
     async def handle(tx: Connection, events: Sequence[AccountState]) -> None:
         for event in events:
-            await store.replace(tx, _told(event), clock.now())
+            gained = await store.replace(tx, _told(event), clock.now())
+            if gained is not None:
+                await powers.announce(tx, event, gained, clock.now() + age)
 
     return handle
 
@@ -85,23 +86,21 @@ async def standing(
     account = account_id and await store.get(tx, account_id, permission)
     if not account:
         return Standing(None, [], [], "Only people with an account decide, with a key of theirs.")
-    if account.disabled:
-        return _no(account, "This account is disabled.")
-    if not account.rights:
-        return _no(account, f"This needs the permission {permission}.")
-    if not account.keys:
-        return _no(account, "Register a security key or passkey: codes and passwords do not count.")
+    if why := _never(account, permission):
+        return _no(account, why)
     before = now - age
     rights = [one for one in account.rights if max(one.since, one.heard_at) <= before]
     keys = [one for one in account.keys if max(one.since, one.heard_at) <= before]
-    itself = _latest([account.created_at, account.reset_at])
+    itself = _latest([account.created_at, account.reset_at, account.renewed_at])
     aged = bool(rights and keys) and itself is not None and itself <= before
     by_set_up = not aged and account.founder
     if by_set_up:
         rights = list(account.rights)
-        first = account.created_at + _SET_UP
+        # Whatever the console says of it now: an account is made once.
+        first = min(account.created_at, account.heard_at) + store.FIRST_HOUR
         keys = [one for one in account.keys if max(one.since, one.heard_at) <= first] or keys
-        aged = bool(keys) and (account.reset_at is None or account.reset_at <= before)
+        renewed = _latest([account.reset_at, account.renewed_at])
+        aged = bool(keys) and (renewed is None or renewed <= before)
     if not aged:
         return _no(
             account,
@@ -110,6 +109,19 @@ async def standing(
         )
     reach = None if any(one.group_id is None for one in rights) else _groups(rights)
     return Standing(account, keys, reach, None, by_set_up)
+
+
+def _never(account: Account, permission: str) -> str | None:
+    """What no waiting helps against."""
+    if account.disabled:
+        return "This account is disabled."
+    if account.vetoed_at is not None:
+        return "How this account's person comes in was vetoed: it has to be reset."
+    if not account.rights:
+        return f"This needs the permission {permission}."
+    if not account.keys:
+        return "Register a security key or passkey: codes and passwords do not count."
+    return None
 
 
 def _no(account: Account, why: str) -> Standing:

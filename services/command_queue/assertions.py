@@ -11,12 +11,14 @@ from typing import Any
 
 import orjson
 import webauthn
+from webauthn.helpers import bytes_to_base64url
 from webauthn.helpers.structs import PublicKeyCredentialDescriptor, UserVerificationRequirement
 
+from services.command_queue.store.approvals import Approval
 from services.command_queue.store.approvers import Key
 from shared.runtime.passkeys import AssertionRefused, Credential, RelyingParty, credential_id, plain
 
-__all__ = ["AssertionRefused", "Assertions", "Credential", "digest_of"]
+__all__ = ["AssertionRefused", "Assertions", "Credential", "digest_of", "signed_parts"]
 
 _SECONDS = 120
 
@@ -55,6 +57,40 @@ class Assertions:
             answer, challenge=digest, public_key=key.public_key, sign_count=key.sign_count
         )
         return key, count
+
+    def holds(self, digest: bytes, keys: Sequence[Key], kept: Approval) -> bool:
+        """Whether the signature that was kept is one of these keys' over this digest, still."""
+        answer = {
+            "id": _text(kept.credential_id),
+            "rawId": _text(kept.credential_id),
+            "type": "public-key",
+            "response": {
+                "clientDataJSON": _text(kept.client_data),
+                "authenticatorData": _text(kept.authenticator_data),
+                "signature": _text(kept.signature),
+            },
+        }
+        try:
+            key = _named(keys, answer)
+            # The counter was compared when the answer came: it has gone on since.
+            self._party.check(answer, challenge=digest, public_key=key.public_key, sign_count=0)
+        except AssertionRefused:
+            return False
+        return True
+
+
+def signed_parts(answer: Credential) -> tuple[bytes, bytes, bytes]:
+    """Client data, authenticator data and signature of an answer that was checked."""
+    response = answer["response"]
+    return (
+        webauthn.base64url_to_bytes(response["clientDataJSON"]),
+        webauthn.base64url_to_bytes(response["authenticatorData"]),
+        webauthn.base64url_to_bytes(response["signature"]),
+    )
+
+
+def _text(data: bytes) -> str:
+    return bytes_to_base64url(data)
 
 
 def _named(keys: Sequence[Key], answer: Credential) -> Key:

@@ -20,6 +20,6 @@ def handlers(requests: Requests, clock: Clock, new_power_waits: timedelta) -> Ha
         AuthorityPublished: devices.publish,
         DeviceGroups: protection.of_devices(clock, new_power_waits),
         GroupState: protection.of_groups(clock, new_power_waits),
-        AccountState: approvers.handler(clock),
+        AccountState: approvers.handler(clock, new_power_waits),
         CommandRequested: asking.handler(requests, clock),
     }

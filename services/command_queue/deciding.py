@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from services.command_queue.approvers import Standing
-from services.command_queue.assertions import AssertionRefused, Assertions, Credential
+from services.command_queue.assertions import AssertionRefused, Assertions, Credential, signed_parts
 from services.command_queue.errors import ApprovalRefused
 from services.command_queue.store import approvers as accounts
-from services.command_queue.store.approvers import Key
+from services.command_queue.store.approvals import Approval
 from shared.db.pool import Connection
 
 LONGEST: Final = timedelta(hours=24)
 """How long an approval counts."""
+_PARTS: Final = ("client_data", "authenticator_data", "signature")
 
 
 def offered_until(now: datetime) -> datetime:
@@ -37,8 +38,13 @@ async def prove(
     standing: Standing,
     digest: bytes,
     answer: Credential,
-) -> Key:
-    """The key that signed the digest; raises ApprovalRefused. An answer is good once."""
+    now: datetime,
+    expires_at: datetime,
+) -> Approval:
+    """Somebody's word by the key that signed the digest; raises ApprovalRefused.
+
+    An answer is good once.
+    """
     if standing.why_not is not None:
         raise ApprovalRefused(standing.why_not)
     try:
@@ -47,4 +53,12 @@ async def prove(
         raise ApprovalRefused("The key did not sign what is to be approved here.") from None
     if not await accounts.count(tx, key, count):
         raise ApprovalRefused("The key answered twice at once: try again.")
-    return key
+    return Approval(
+        account_id=key.account_id,
+        credential_id=key.credential_id,
+        digest=digest,
+        approved_at=now,
+        expires_at=expires_at,
+        **dict(zip(_PARTS, signed_parts(answer), strict=True)),
+        name=None,
+    )

@@ -74,10 +74,10 @@ class Lifting:
             freeze = await _standing_one(tx, freeze_id)
             standing = await self._standing(tx, approvers.account_of(by.actor))
             digest = _digest(freeze, expires_at)
-            key = await deciding.prove(tx, self._assertions, standing, digest, answer)
-            await store.approve(
-                tx, freeze_id, key.account_id, key.credential_id, digest, now, expires_at
+            word = await deciding.prove(
+                tx, self._assertions, standing, digest, answer, now, expires_at
             )
+            await store.approve(tx, freeze_id, word)
             given = await self._counting(tx, freeze)
             after: dict[str, Any] = {"digest": digest.hex(), "given": len(given), "needs": NEEDS}
             if standing.by_set_up:
@@ -105,10 +105,11 @@ class Lifting:
         """The approvals that count now: of this very freeze, by people who still may."""
         now, found = self._clock.now(), []
         for one in await store.of(tx, freeze["freeze_id"]):
-            if one.expires_at <= now or one.digest != _digest(freeze, one.expires_at):
+            digest = _digest(freeze, one.expires_at)
+            if one.expires_at <= now or one.digest != digest:
                 continue
             standing = await self._standing(tx, one.account_id)
-            if one.credential_id in {key.credential_id for key in standing.keys}:
+            if standing.why_not is None and self._assertions.holds(digest, standing.keys, one):
                 found.append(one)
         return found
 

@@ -72,4 +72,5 @@ TOO_LARGE = Counter(
 HELD = Counter("muster_command_queue_held_total", "Commands that were born held", ["why"])
 FENCES = Counter("muster_command_queue_fences_total", "Fences that were raised", ["state"])
 FROZEN = Counter("muster_command_queue_freezes_total", "Freezes begun and lifted", ["what"])
+VETOED = Counter("muster_command_queue_vetoes_total", "New power that somebody vetoed")
 SEEN = Counter("muster_command_queue_devices_seen_total", "Sightings of devices written in bulk")

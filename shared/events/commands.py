@@ -87,19 +87,28 @@ class CommandReleased(CommandEvent):
 
 
 class GuardAlarmed(CommandEvent):
-    """Somebody must look: commands were held, frozen or all cancelled, a freeze was lifted, or
-    what protects is to go.
+    """Somebody must look: commands were held, frozen or all cancelled, a freeze was lifted, what
+    protects is to go, somebody gets power over the guard (or was vetoed), or a device was erased or
+    left management and Muster had not asked for it.
     """
 
     TYPE: ClassVar[str] = "muster.guard.alarmed.v1"
     alarm_id: UUID
-    kind: Literal["held", "frozen", "lifted", "cancelled", "weakened"]
+    kind: Literal[
+        "held", "frozen", "lifted", "cancelled", "weakened", "empowered", "vetoed", "unasked"
+    ]
     actor: Short
     reason: Text
     command_id: UUID | None = None
     command_class: CommandClass | None = None
     """None: every class."""
     target_count: int = 0
+    account_id: UUID | None = None
+    """Whose power is new or was vetoed."""
+    counts_from: AwareDatetime | None = None
+    """When it begins to count; until then it can be vetoed."""
+    about: UUID | None = None
+    """The device that is gone."""
 
     @property
     def subject(self) -> str:

@@ -42,14 +42,18 @@ CROSS JOIN LATERAL ROWS FROM (unnest(t.device_ids), unnest(t.channel_ids), unnes
 WHERE t.command_id = $1
 """
 APPROVE = """
-INSERT INTO approval (subject_id, account_id, credential_id, digest, approved_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO approval (subject_id, account_id, credential_id, digest, approved_at, expires_at,
+                      client_data, authenticator_data, signature)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (subject_id, account_id) DO UPDATE
     SET credential_id = excluded.credential_id, digest = excluded.digest,
-        approved_at = excluded.approved_at, expires_at = excluded.expires_at
+        approved_at = excluded.approved_at, expires_at = excluded.expires_at,
+        client_data = excluded.client_data, authenticator_data = excluded.authenticator_data,
+        signature = excluded.signature
 """
 OF = """
-SELECT a.account_id, a.credential_id, a.digest, a.approved_at, a.expires_at, p.name
+SELECT a.account_id, a.credential_id, a.digest, a.approved_at, a.expires_at, a.client_data,
+       a.authenticator_data, a.signature, p.name
 FROM approval AS a LEFT JOIN approver AS p USING (account_id)
 WHERE a.subject_id = $1 ORDER BY a.approved_at, a.account_id
 """
@@ -160,6 +164,9 @@ class Approval:
     digest: bytes
     approved_at: datetime
     expires_at: datetime
+    client_data: bytes
+    authenticator_data: bytes
+    signature: bytes
     name: str | None
 
 
@@ -179,17 +186,20 @@ async def left_to_do(tx: Connection, command_id: UUID) -> list[Record]:
     return await tx.fetch(LEFT_TO_DO, command_id)
 
 
-async def approve(
-    tx: Connection,
-    subject_id: UUID,
-    account_id: UUID,
-    credential_id: bytes,
-    digest: bytes,
-    now: datetime,
-    expires_at: datetime,
-) -> None:
+async def approve(tx: Connection, subject_id: UUID, word: Approval) -> None:
     """Keep an account's word; it replaces an earlier one on the same subject."""
-    await tx.execute(APPROVE, subject_id, account_id, credential_id, digest, now, expires_at)
+    await tx.execute(
+        APPROVE,
+        subject_id,
+        word.account_id,
+        word.credential_id,
+        word.digest,
+        word.approved_at,
+        word.expires_at,
+        word.client_data,
+        word.authenticator_data,
+        word.signature,
+    )
 
 
 async def of(tx: Connection, subject_id: UUID) -> list[Approval]:
