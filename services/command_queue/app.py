@@ -13,7 +13,15 @@ from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
 from services.command_queue.delivery import Delivery
 from services.command_queue.fencing import Fencing
-from services.command_queue.http import api, approvals, devices, freezes, internal, powers
+from services.command_queue.http import (
+    api,
+    approvals,
+    devices,
+    freezes,
+    guard,
+    internal,
+    powers,
+)
 from services.command_queue.identity import Identity
 from services.command_queue.intake import Intake
 from services.command_queue.jobs import approval_jobs, jobs
@@ -23,6 +31,7 @@ from services.command_queue.presence import Presence
 from services.command_queue.reading import Reading
 from services.command_queue.requests import Requests
 from services.command_queue.settings import CommandQueueSettings
+from services.command_queue.watch import Watch
 from shared.runtime.jobs import Wake
 from shared.runtime.service import Context, Parts, Service
 
@@ -36,6 +45,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
     control = Control(pool, clock)
     budgets = Budgets(pool, clock, settings)
     deciding = Approvals(pool, clock, context.cipher, settings)
+    young = Powers(pool, clock, settings)
     identity = Identity(road, clock, settings)
     delivery = Delivery(road, clock, context.cipher, context.sealing.keyring, settings)
     intake = Intake(road, clock, requests, expand)
@@ -53,7 +63,8 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 api.SWEEP: sweep,
                 api.BUDGETS: budgets,
                 freezes.LIFTING: Lifting(pool, clock, settings),
-                powers.POWERS: Powers(pool, clock, settings),
+                powers.POWERS: young,
+                guard.WATCH: Watch(pool, clock, young, settings.new_power_waits),
                 approvals.APPROVALS: deciding,
                 approvals.RELEASE: release,
             },
@@ -83,6 +94,7 @@ SERVICE = Service(
         *approvals.ROUTES,
         *freezes.ROUTES,
         *powers.ROUTES,
+        *guard.ROUTES,
         *api.ROUTES,
         *internal.ROUTES,
     ],

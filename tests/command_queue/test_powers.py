@@ -216,6 +216,30 @@ async def test_old_power_cannot_be_vetoed_nor_by_whoever_likes(fleet: Fleet) -> 
     assert len(await _young(fleet)) == 1
 
 
+async def _guard(fleet: Fleet, **who: Any) -> Any:
+    answer = await fleet.trial.call("GET", f"{API}/guard", **who)
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+async def test_how_the_guard_stands(fleet: Fleet) -> None:
+    await aged(fleet, 1)
+    bob = Person(fleet, fleet.clock.now())
+    await bob.tell()
+    await _held(fleet)
+    await fleet.trial.call("POST", f"{API}/freeze", {"reason": "look"})
+    found = await _guard(fleet)
+    assert (found["held"], found["approvers"], found["lifters"]) == (1, 1, 1)
+    assert [one["reason"] for one in found["freezes"]] == ["look"]
+    assert [one["account_id"] for one in found["powers"]] == [str(bob.account_id)]
+    fleet.clock.advance(_OLD)
+    found = await _guard(fleet)
+    assert (found["lifters"], found["lifters_needed"], found["powers"]) == (2, 2, [])
+    groups = {uuid4(): ["command.read"]}
+    seen = await _guard(fleet, permissions=[], groups=groups)
+    assert (seen["held"], seen["freezes"], seen["powers"]) == (0, [], [])
+
+
 @pytest.mark.parametrize("part", ["client_data", "authenticator_data", "signature"])
 async def test_the_signature_is_verified_again_when_the_command_begins(
     fleet: Fleet, part: str

@@ -108,6 +108,12 @@ FROM command AS c JOIN holding AS h USING (command_id)
 WHERE c.state = 'held' AND ($2::uuid[] IS NULL OR c.reach <@ $2) AND c.command_id < $3
 ORDER BY c.command_id DESC LIMIT $4
 """
+COUNT_WAITING = """
+SELECT count(*) FROM (
+    SELECT FROM command AS c JOIN holding AS h USING (command_id)
+    WHERE c.state = 'held' AND c.expires_at > $1 AND ($2::uuid[] IS NULL OR c.reach <@ $2) LIMIT $3
+) AS counted
+"""
 FORGET = "DELETE FROM holding WHERE command_id < $1"
 FORGET_APPROVALS = "DELETE FROM approval WHERE approved_at < $1"
 
@@ -258,6 +264,10 @@ async def waiting(
     tx: Connection, now: datetime, reach: Reach, before: UUID, limit: int
 ) -> list[Record]:
     return await tx.fetch(WAITING, now, reach, before, limit)
+
+
+async def count_waiting(tx: Connection, now: datetime, reach: Reach, most: int) -> int:
+    return int(await tx.fetchval(COUNT_WAITING, now, reach, most))
 
 
 async def forget(tx: Connection, before_id: UUID, before: datetime) -> None:

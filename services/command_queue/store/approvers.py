@@ -108,6 +108,10 @@ WHERE account_id = $1 AND vetoed_at IS NULL AND greatest(reset_at, renewed_at) >
 """
 FIRST_HOUR = timedelta(hours=1)
 """A founder's first keys: registered while the set-up link could have been alive."""
+HOLDERS = """
+SELECT DISTINCT account_id FROM approver_right
+WHERE permission = $1 AND group_id IS NULL AND vetoed_at IS NULL ORDER BY account_id LIMIT 100
+"""
 COUNT = """
 UPDATE approver_key SET sign_count = $3 WHERE credential_id = $1 AND sign_count = $2 RETURNING true
 """
@@ -230,6 +234,11 @@ async def get(tx: Connection, account_id: UUID, *permissions: str) -> Account | 
         rights=[Right(**one) for one in await tx.fetch(RIGHTS, account_id, permissions)],
         keys=[Key(**one) for one in await tx.fetch(KEYS, account_id)],
     )
+
+
+async def holders(tx: Connection, permission: str) -> list[UUID]:
+    """Accounts with a right on all devices, a hundred at most."""
+    return [row["account_id"] for row in await tx.fetch(HOLDERS, permission)]
 
 
 async def count(tx: Connection, key: Key, sign_count: int) -> bool:

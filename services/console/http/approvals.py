@@ -11,7 +11,9 @@ import orjson
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from services.console.http.budgets import budgets_of
 from services.console.http.commands import READ, SILENT, name_actors
+from services.console.http.guard import guard_for
 from services.console.http.keys import VIEWS
 from services.console.http.pages import ask, go_to, page, parse_form, person
 from services.console.http.words import SHOWN
@@ -56,21 +58,17 @@ async def show(request: web.Request) -> web.StreamResponse:
     query, who = parse_query(request, Page), person(request)
     at = f"?limit={query.limit}" + (f"&cursor={query.cursor}" if query.cursor else "")
     held: Values = {"items": [], "next": None}
-    freezes, trouble = [], None
+    trouble = None
     try:
         held = await ask(request, "command_queue", "GET", f"{_COMMANDS}/approvals{at}")
-        if who.reach(READ) is None:
-            found = await ask(request, "command_queue", "GET", f"{_COMMANDS}/freeze")
-            freezes = found["items"]
     except InternalCallFailed:
         trouble = SILENT
     await name_actors(request, held["items"])
-    await _name(request, freezes)
     return page(
         request,
         "approvals/index.html",
         held=held,
-        freezes=freezes,
+        guard=await guard_for(request),
         trouble=trouble,
         may={one: _on_all(request, one) for one in (FREEZE, UNFREEZE, CANCEL)},
         may_approve=who.holds(APPROVE),
@@ -110,6 +108,7 @@ async def show_command(request: web.Request) -> web.StreamResponse:
         command=offer["command"],
         sent=orjson.dumps(offer["command"]["summary"], option=orjson.OPT_INDENT_2).decode(),
         word={"approval_expires_at": offer["approval_expires_at"]},
+        budgets=await budgets_of(request, offer["command"]["command_class"], ["installation"]),
         shown=SHOWN,
     )
 
@@ -142,6 +141,14 @@ async def reject(request: web.Request) -> web.StreamResponse:
     """POST /approvals/{command_id}/reject: it does not run."""
     form, command_id = parse_form(request, ReasonForm), path_id(request, "command_id")
     path = f"{_COMMANDS}/{command_id}/reject"
+    await ask(request, "command_queue", "POST", path, {"reason": form.reason})
+    return go_to("/approvals")
+
+
+async def veto(request: web.Request) -> web.StreamResponse:
+    """POST /approvals/powers/{account_id}/veto: what the account got lately never counts."""
+    form, account_id = parse_form(request, ReasonForm), path_id(request, "account_id")
+    path = f"{_COMMANDS}/powers/{account_id}/veto"
     await ask(request, "command_queue", "POST", path, {"reason": form.reason})
     return go_to("/approvals")
 
@@ -185,6 +192,7 @@ ROUTES = (
     _get("/approvals", show, READ, "What waits for people", scoped=True),
     _post("/approvals/freeze", freeze, FREEZE, "Freeze commands"),
     _post("/approvals/cancel-all", cancel_all, CANCEL, "Cancel all commands"),
+    _post("/approvals/powers/{account_id}/veto", veto, FREEZE, "Veto new power over the guard"),
     _get(_FREEZE, show_freeze, UNFREEZE, "What lifting a freeze takes"),
     _post(f"{_FREEZE}/key", lift, UNFREEZE, "Lift a freeze with a key"),
     _get(_ONE, show_command, APPROVE, "What would run", scoped=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,14 +39,26 @@ class Budgets:
 
 async def budgets_for(request: web.Request, action: Action) -> Budgets:
     """The budgets that an action is charged to; `trouble`: why they are not known."""
+    return await budgets_of(request, action.danger)
+
+
+async def budgets_of(
+    request: web.Request, danger: str, whose: Collection[str] = tuple(_WHOSE)
+) -> Budgets:
+    """The budgets of a class: one's own, and everybody's."""
     if not person(request).holds(READ):
         return Budgets([], f"To see what is left of the budgets needs the permission {READ}.")
     try:
         found = await ask(request, "command_queue", "GET", "/api/v1/commands/budgets")
     except (Problem, InternalCallFailed):
         return Budgets([], "What is left of the budgets is not known now. They hold all the same.")
-    rows = [one for one in found.get("items", []) if one["command_class"] == action.danger]
-    return Budgets([_left(one) for one in rows])
+    return Budgets(
+        [
+            _left(one)
+            for one in found.get("items", [])
+            if one["command_class"] == danger and one["whose"] in whose
+        ]
+    )
 
 
 def _left(row: dict[str, Any]) -> Left:

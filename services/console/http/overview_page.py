@@ -9,6 +9,7 @@ from uuid import UUID
 from aiohttp import web
 
 from services.console.http.devices import READ
+from services.console.http.guard import guard_for
 from services.console.http.keys import VIEWS
 from services.console.http.pages import page, page_or_part, person
 from services.console.http.streams import event, stream
@@ -39,6 +40,7 @@ async def show_overview(request: web.Request) -> web.StreamResponse:
         "overview/numbers.html",
         "overview",
         found=found,
+        guard=await guard_for(request),
         shown=SHOWN,
         charts=_charts(found),
         systems=_systems(found),

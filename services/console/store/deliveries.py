@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+from services.console.store.webhooks import ALARM
 from shared.db.pool import Connection, Pool
 
 ADD = """
@@ -19,22 +20,25 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text
     AS new (delivery_id, webhook_id, event_id, event_type, subject, body, made_at)
 ON CONFLICT (webhook_id, event_id) DO NOTHING
 """
+# What was switched off is told of alarms for a while more, and of nothing else.
+_TOLD: Final = f"(w.enabled OR w.alarms_until > {{0}} AND d.event_type = '{ALARM}')"
 IN_GROUP = """
 SELECT device_id FROM device WHERE device_id = ANY($1::uuid[]) AND groups @> ARRAY[$2::uuid]
 """
-DUE = """
+DUE = f"""
 SELECT w.webhook_id FROM webhook w
-WHERE w.enabled AND w.rests_until <= $1 AND EXISTS (
+WHERE w.rests_until <= $1 AND EXISTS (
     SELECT FROM delivery d
-    WHERE d.webhook_id = w.webhook_id AND d.state = 'waiting' AND d.next_at <= $1)
+    WHERE d.webhook_id = w.webhook_id AND d.state = 'waiting' AND d.next_at <= $1
+      AND {_TOLD.format("$1")})
 """
 # Another worker's claim is passed by, not waited for.
-CLAIM = """
+CLAIM = f"""
 UPDATE delivery SET attempts = attempts + 1, next_at = $3
 WHERE delivery_id = (
     SELECT d.delivery_id FROM delivery d JOIN webhook w USING (webhook_id)
     WHERE d.webhook_id = $1 AND d.state = 'waiting' AND d.next_at <= $2
-      AND w.enabled AND w.rests_until <= $2
+      AND w.rests_until <= $2 AND {_TOLD.format("$2")}
     ORDER BY d.next_at, d.delivery_id LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
 RETURNING delivery_id, event_id, body, attempts
 """

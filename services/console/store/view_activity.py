@@ -38,6 +38,13 @@ SELECT {_COLUMNS} FROM (
 WHERE $1::uuid[] IS NULL OR device.groups && $1
 ORDER BY activity_id DESC LIMIT $3
 """
+ALARMS = f"""
+SELECT {_COLUMNS} FROM (
+    SELECT * FROM activity WHERE kind = 'guard.alarmed' AND activity_id > $1
+    ORDER BY activity_id DESC LIMIT $2
+) AS activity {_NAMES}
+ORDER BY activity_id DESC
+"""
 OF_DEVICE = f"""
 SELECT {_COLUMNS} FROM activity {_NAMES}
 WHERE activity.device_id = $1 AND ($2::uuid IS NULL OR activity_id < $2)
@@ -72,6 +79,11 @@ async def feed(
 ) -> list[dict[str, Any]]:
     """What concerns everybody, newest first."""
     return [dict(row) for row in await tx.fetch(FEED, reach, before, limit)]
+
+
+async def alarms(tx: Connection, after: UUID, limit: int) -> list[dict[str, Any]]:
+    """The guard's alarms, newest first."""
+    return [dict(row) for row in await tx.fetch(ALARMS, after, limit)]
 
 
 async def of_device(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from shared.db.pool import Connection, Pool
 
+ALARM: Final = "muster.guard.alarmed.v1"
+"""What is told for a while more, when a webhook is switched off."""
 _WEBHOOK = """
 SELECT w.webhook_id, w.name, w.url, w.event_types, w.group_id, w.enabled, w.made_at, w.made_by,
        w.failures, w.rests_until,
@@ -22,12 +25,17 @@ INSERT INTO webhook (webhook_id, name, url, secret, event_types, group_id, made_
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 COUNT = "SELECT count(*) FROM webhook"
+# Switching off what is off already makes nothing longer.
 SET_USE = """
-UPDATE webhook SET enabled = $2, failures = 0, rests_until = '-infinity'
+UPDATE webhook SET enabled = $2, failures = 0, rests_until = '-infinity',
+    alarms_until = CASE WHEN enabled AND NOT $2 THEN $3 ELSE alarms_until END
 WHERE webhook_id = $1 RETURNING true
 """
-WANTED = "SELECT webhook_id, event_types, group_id FROM webhook WHERE enabled"
-TARGET = "SELECT url, secret FROM webhook WHERE webhook_id = $1 AND enabled"
+WANTED = f"""
+SELECT webhook_id, enabled, event_types, group_id FROM webhook
+WHERE enabled OR alarms_until > $1 AND event_types @> ARRAY['{ALARM}']
+"""
+TARGET = "SELECT url, secret FROM webhook WHERE webhook_id = $1 AND (enabled OR alarms_until > $2)"
 
 
 @dataclass(frozen=True)
@@ -90,18 +98,25 @@ async def add(
     await tx.execute(ADD, webhook_id, name, url, secret, event_types, group_id, now, by)
 
 
-async def set_use(tx: Connection, webhook_id: UUID, *, enabled: bool) -> bool:
-    """False: there is none."""
-    return bool(await tx.fetchval(SET_USE, webhook_id, enabled))
+async def set_use(
+    tx: Connection, webhook_id: UUID, alarms_until: datetime, *, enabled: bool
+) -> bool:
+    """False: there is none. One that is switched off is told of alarms until then."""
+    return bool(await tx.fetchval(SET_USE, webhook_id, enabled, alarms_until))
 
 
-async def wanted(tx: Connection) -> list[Wanted]:
+async def wanted(tx: Connection, now: datetime) -> list[Wanted]:
+    """Who is told of what: of those that were switched off lately, only who wanted alarms."""
     return [
-        Wanted(row["webhook_id"], frozenset(row["event_types"]), row["group_id"])
-        for row in await tx.fetch(WANTED)
+        Wanted(
+            row["webhook_id"],
+            frozenset(row["event_types"] if row["enabled"] else [ALARM]),
+            row["group_id"],
+        )
+        for row in await tx.fetch(WANTED, now)
     ]
 
 
-async def target(pool: Pool, webhook_id: UUID) -> Target | None:
-    row = await pool.fetchrow(TARGET, webhook_id)
+async def target(pool: Pool, webhook_id: UUID, now: datetime) -> Target | None:
+    row = await pool.fetchrow(TARGET, webhook_id, now)
     return Target(**dict(row)) if row else None

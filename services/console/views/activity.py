@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, timedelta
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from services.console.settings import ConsoleSettings
 from services.console.store import view_activity as store
@@ -22,6 +23,7 @@ from shared.events.commands import (
     CommandCreated,
     CommandFinished,
     CommandReleased,
+    GuardAlarmed,
 )
 from shared.events.compliance import VerdictChanged
 from shared.events.devices import (
@@ -57,13 +59,19 @@ async def _count(tx: Connection, happened: Iterable[tuple[Event, str]]) -> None:
 
 
 def _happening(
-    event: Event, kind: str, actor: str | None = None, *, loud: bool = True, **detail: Any
+    event: Event,
+    kind: str,
+    actor: str | None = None,
+    *,
+    loud: bool = True,
+    device_id: UUID | None = None,
+    **detail: Any,
 ) -> store.Happening:
     return store.Happening(
         activity_id=event.meta.event_id,
         at=event.meta.time,
         kind=kind,
-        device_id=event.device,
+        device_id=device_id or event.device,
         actor=actor,
         detail={name: value for name, value in detail.items() if value is not None},
         loud=loud,
@@ -152,6 +160,21 @@ def _approved(event: CommandReleased) -> store.Happening:
     )
 
 
+def _alarmed(event: GuardAlarmed) -> store.Happening:
+    return _happening(
+        event,
+        "guard.alarmed",
+        event.actor,
+        device_id=event.about,
+        what=event.kind,
+        command_id=str(event.command_id) if event.command_id else None,
+        account_id=str(event.account_id) if event.account_id else None,
+        counts_from=event.counts_from.isoformat() if event.counts_from else None,
+        targets=event.target_count or None,
+        reason=event.reason[:300],
+    )
+
+
 def _finished(event: CommandFinished) -> store.Happening:
     return _happening(
         event,
@@ -211,6 +234,7 @@ NOTED: Final[Handlers] = {
     DeviceChanged: noting(_changed),
     CommandCancelled: noting(_cancelled),
     CommandReleased: noting(_approved),
+    GuardAlarmed: noting(_alarmed),
 }
 """Events that are only noted and counted."""
 

@@ -17,6 +17,7 @@ from services.console.views import export
 from services.console.views.filters import MONTH, Filters, Order, Place, Sort
 from services.console.views.sentences import DEVICE, actor_text, sentence
 from shared.db.pool import Connection, Pool, transaction
+from shared.events import uuid7
 from shared.runtime import turns
 from shared.runtime.clock import Clock
 from shared.runtime.http import Reach
@@ -147,6 +148,12 @@ class Views:
             if await lists.one(tx, device_id, reach) is None:
                 raise unknown()
             return [_told(row) for row in await activity.of_device(tx, device_id, before, limit)]
+
+    async def alarms(self, span: timedelta, most: int) -> list[Row]:
+        """The guard's alarms of a time that is just over; they are everybody's."""
+        after = uuid7(self._clock.now() - span)
+        async with self._reading() as tx:
+            return [_told(row) for row in await activity.alarms(tx, after, most)]
 
     async def feed(self, before: UUID | None, limit: int, reach: Reach) -> list[Row]:
         """What happened that everybody should know, newest first."""

@@ -43,6 +43,14 @@ _OUTCOMES: Final = {
     "cancelled": "cancelled",
     "unconfirmed": "sent, and the enrollment ended without an answer",
 }
+_ALARMS: Final = {
+    "held": "what {actor} asked for is held: {why}",
+    "frozen": "{actor} froze commands: {why}",
+    "cancelled": "{actor} cancelled all commands: {why}",
+    "vetoed": "{actor} vetoed new power: {why}",
+    "empowered": "{why}; until it counts it can be vetoed",
+    "unasked": f"{DEVICE}: {{why}}",
+}
 VERDICTS: Final = {
     "compliant": "complies with",
     "noncompliant": "does not comply with",
@@ -117,6 +125,11 @@ def _approved(detail: Row, actor: str) -> str:
     return f"{actor}{f' and {others} more' if others else ''} approved a held command: it runs"
 
 
+def _alarmed(detail: Row, actor: str) -> str:
+    say = _ALARMS.get(detail.get("what", ""), "{why}")
+    return f"Alarm: {say}".replace("{actor}", actor).replace("{why}", str(detail.get("reason", "")))
+
+
 def _finished(detail: Row, actor: str) -> str:
     outcome = _OUTCOMES.get(detail.get("state", ""), detail.get("state"))
     reason = detail.get("reason")
@@ -139,5 +152,6 @@ _SAY: Final[Mapping[str, Callable[[Row, str], str]]] = {
     "command.cancelled": _cancelled,
     "command.released": _approved,
     "command.finished": _finished,
+    "guard.alarmed": _alarmed,
     "verdict.changed": _judged,
 }

@@ -20,7 +20,13 @@ from shared.db.pool import Connection
 from shared.events import Event
 from shared.events.audit import AuditRecorded, AuditRootSigned
 from shared.events.base import uuid7
-from shared.events.commands import CommandCancelled, CommandCreated, CommandFinished
+from shared.events.commands import (
+    CommandCancelled,
+    CommandCreated,
+    CommandFinished,
+    CommandReleased,
+    GuardAlarmed,
+)
 from shared.events.compliance import PolicyChanged, VerdictChanged
 from shared.events.devices import (
     CertificateIssued,
@@ -55,7 +61,13 @@ _OF: Final[dict[str, tuple[type[Event], ...]]] = {
         CertificateIssued,
         CertificateRevoked,
     ),
-    "command.read": (CommandCreated, CommandCancelled, CommandFinished),
+    "command.read": (
+        CommandCreated,
+        CommandCancelled,
+        CommandReleased,
+        CommandFinished,
+        GuardAlarmed,
+    ),
     "inventory.read": (FactsChanged,),
     "compliance.read": (VerdictChanged, PolicyChanged),
     "audit.read": (AuditRecorded, AuditRootSigned),
@@ -107,7 +119,8 @@ class Keeping:
     async def _who(self, tx: Connection) -> list[Wanted]:
         now = self._ticks()
         if self._asked_at is None or now - self._asked_at > _REMEMBERED:
-            self._wanted, self._asked_at = await webhooks.wanted(tx), now
+            self._wanted = await webhooks.wanted(tx, self._clock.now())
+            self._asked_at = now
         return self._wanted
 
 

@@ -80,7 +80,7 @@ class Sending:
 
     async def _serve(self, webhook_id: UUID) -> None:
         try:
-            while target := await webhooks.target(self._pool, webhook_id):
+            while target := await webhooks.target(self._pool, webhook_id, self._clock.now()):
                 now = self._clock.now()
                 claimed = await store.claim(self._pool, webhook_id, now, now + LEASE)
                 if claimed is None or not await self._tell(webhook_id, target, claimed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from services.console.granting import check_holds
@@ -28,6 +29,8 @@ READ, WRITE = "webhook.read", "webhook.write"
 STATES = ("waiting", "delivered", "dead")
 MOST = 50
 _PREFIX = "whsec_"
+_ALARMS_GO_ON = timedelta(hours=72)
+"""As long as new power waits."""
 
 
 class Webhooks:
@@ -94,9 +97,13 @@ class Webhooks:
         return webhook_id, _PREFIX + base64.b64encode(key).decode()
 
     async def set_use(self, person: Person, webhook_id: UUID, *, enabled: bool) -> None:
-        """Whether it is told; while not, nothing new is kept, and what waits goes on waiting."""
+        """Whether it is told; while not, nothing new is kept, and what waits goes on waiting.
+
+        Of alarms it is told for three days more (decision 58).
+        """
+        until = self._clock.now() + _ALARMS_GO_ON
         async with transaction(self._pool) as tx:
-            if not await store.set_use(tx, webhook_id, enabled=enabled):
+            if not await store.set_use(tx, webhook_id, until, enabled=enabled):
                 raise _unknown()
             after, target = {"enabled": enabled}, f"webhook:{webhook_id}"
             await auditing.record(tx, person.caller, WRITE, "webhook.use", target, after=after)
