@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.console.audit.checking import Checking
+from services.console.audit.forgetting import Forgetting
 from services.console.audit.roots import Roots
 from services.console.codes import Codes
 from services.console.identity.flows import Flows
@@ -49,6 +51,8 @@ def jobs_of(
         Job("sweep_identity_flows", _SWEEP_SECONDS, flows.sweep),
         Job("clear_verdicts", 10.0, Clearing(pool).run),
         Job("sign_audit_root", 60.0, Roots(pool, settings.keys_dir, clock).sign),
+        Job("forget_audit", 600.0, Forgetting(pool, settings.audit_days, clock).run),
+        Job("check_audit", 600.0, Checking(pool, settings.keys_dir, clock).run),
         Job("forget_activity", 600.0, Retention(pool, settings, clock).run),
         Job("sweep_throttles", _SWEEP_SECONDS, throttle.sweep),
     ]

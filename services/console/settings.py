@@ -20,6 +20,9 @@ class ConsoleSettings(Settings):
     activity_days: int = Field(default=90, ge=1, le=400)
     """How long it is kept what happened to devices; the audit stays."""
 
+    audit_days: int = Field(default=400, ge=45, le=4000)
+    """How long entries of the audit are kept: in whole weeks, the youngest may be a week older."""
+
     webhooks_apart: bool = False
     """`muster run webhooks` sends them, in a process without the token-signing key."""
 

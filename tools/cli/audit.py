@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from services.console.audit.erasing import erase
 from services.console.audit.verifying import MAX_LINE, Broken, Report, Told, verify
+from shared.db.pool import open_pool
+from shared.runtime.clock import SystemClock
+from shared.runtime.http import Caller
+from shared.runtime.settings import Settings
+from tools.cli import place
+from tools.cli.client import actor
 from tools.cli.errors import CliError
 from tools.cli.output import fields, note
 
@@ -37,6 +46,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="a public key that you trust: console-….audit.pub; without it the export's are shown",
     )
     checked.set_defaults(run=run_verify)
+    erased = actions.add_parser("erase", help="take personal data out; the proof stays")
+    erased.add_argument("entries", nargs="*", type=UUID, metavar="ID", help="ids of entries")
+    erased.add_argument("--actor", help="all that somebody did, such as account:…")
+    erased.add_argument("--target", help="all that was done to something")
+    erased.add_argument("--reason", required=True, help="is on record; name nobody")
+    erased.set_defaults(run=run_erase)
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
@@ -54,6 +69,32 @@ def run_verify(arguments: argparse.Namespace) -> int:
         return 1
     _say(report, told, trusted=bool(keys))
     return 0 if report.last else 1
+
+
+def run_erase(arguments: argparse.Namespace) -> int:
+    if not arguments.entries and arguments.actor is None and arguments.target is None:
+        raise CliError("say whose content goes: ids of entries, --actor or --target")
+    count = asyncio.run(_erase(arguments))
+    print(f"{count:,} entries say no more who, whom and which values.")
+    note("Kafka has them for up to 30 days more, and whoever was told by webhook.")
+    return 0
+
+
+async def _erase(arguments: argparse.Namespace) -> int:
+    settings = Settings.load(place.environment_of("console"), "console")
+    pool = await open_pool(settings.database_url, name="muster:cli", max_size=1)
+    try:
+        return await erase(
+            pool,
+            SystemClock(),
+            Caller(actor(), frozenset(), source="muster audit erase"),
+            arguments.reason,
+            entries=arguments.entries,
+            actor=arguments.actor,
+            target=arguments.target,
+        )
+    finally:
+        await pool.close()
 
 
 def _say(report: Report, told: list[Told], *, trusted: bool) -> None:

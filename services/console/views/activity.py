@@ -248,7 +248,6 @@ class Retention:
     async def run(self) -> None:
         before = self._clock.now() - timedelta(days=self._settings.activity_days)
         await partitions.make_ahead(self._pool, "activity")
-        await partitions.make_ahead(self._pool, "audit")
         await partitions.drop_old(self._pool, "activity", before)
         async with transaction(self._pool) as tx:
             await tallies.drop_daily(tx, self._clock.now().date() - timedelta(days=400))
