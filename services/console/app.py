@@ -8,7 +8,9 @@ from contextlib import aclosing, asynccontextmanager
 from services.console import bundle
 from services.console.asking import Asking
 from services.console.audit.exporting import Exporting
+from services.console.audit.naming import Naming
 from services.console.audit.searching import Audit
+from services.console.audit.standing import Standings
 from services.console.bundle import Bundle
 from services.console.codes import Codes
 from services.console.consumers import HANDLERS
@@ -18,6 +20,7 @@ from services.console.http import (
     approvals,
     assets,
     audit_api,
+    audit_page,
     bulk,
     command_page,
     commands,
@@ -102,6 +105,8 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.SETUP: Setup(pool, clock, passwords, sessions),
                 keys.AUDIT: Audit(pool),
                 keys.EVIDENCE: Exporting(pool, clock),
+                keys.NAMING: Naming(pool),
+                keys.STANDINGS: Standings(pool, clock),
                 keys.SESSIONS: sessions,
                 keys.SIGNING_IN: signing_in,
                 keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
@@ -139,6 +144,7 @@ SERVICE = Service(
     build=build,
     routes=(
         *audit_api.ROUTES,
+        *audit_page.ROUTES,
         *assets.ROUTES,
         *own.ROUTES,
         *own_factors.ROUTES,

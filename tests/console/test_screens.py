@@ -19,6 +19,7 @@ from shared.events.compliance import VerdictState
 from shared.events.devices import Ownership, Platform
 from shared.runtime.testing import RecordedCalls
 from tests.conftest import REPOSITORY
+from tests.console.auditing import did, hear, told
 from tests.console.browsing import Browser, signed_in
 from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
 from tests.console.fleet import START, Console
@@ -80,6 +81,25 @@ async def _fleet(view: Console) -> list[UUID]:
         )
         await view.service.hears(finished, service="command_queue")
     return devices
+
+
+async def _acts(view: Console, devices: list[UUID], actor: str) -> UUID:
+    """What is on record; returns the entry with the most to see."""
+    who: dict[str, Any] = {"actor": actor, "source": "203.0.113.7"}
+    values: dict[str, Any] = {"ownership": "corporate", "tags": ["field"], "user": None}
+    changed = values | {"ownership": "personal", "tags": ["field", "on loan"]}
+    entries = [
+        did("command.create", target=str(COMMAND_ID), reason="left on a train", **who),
+        did("device.change", target=str(devices[3]), before=values, after=changed, **who),
+        did("guard.freeze", target=str(uuid7()), reason="a laptop was stolen", **who),
+        did("account.disable", target=actor, actor="service:console"),
+        did("role.grant", target=actor, after={"role": "operator"}, **who),
+    ]
+    arrived = told(*entries)
+    await hear(view.service, arrived)
+    await view.service.run_job("sign_audit_root")
+    await view.service.run_job("check_audit")
+    return arrived[1].meta.event_id
 
 
 def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
@@ -232,7 +252,7 @@ def _guarded(erase: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _screens(owner: Browser, devices: list[UUID]) -> dict[str, str]:
+def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]:
     """By the name of its picture, where each screen is."""
     one = f"/devices/{devices[3]}"
     return {
@@ -251,6 +271,9 @@ def _screens(owner: Browser, devices: list[UUID]) -> dict[str, str]:
         "approval": f"/approvals/{COMMAND_ID}",
         "approval-freeze": f"/approvals/freezes/{COMMAND_ID}",
         "enrollment": "/enrollment",
+        "audit": "/audit",
+        "audit-none": "/audit?target=nobody",
+        "audit-entry": f"/audit/entries/{entry}",
         "people": "/settings/people",
         "person": f"/settings/people/{owner.account_id}",
         "roles": "/settings/roles",
@@ -268,6 +291,7 @@ async def test_every_screen_can_be_used_by_everybody(
     owner = await signed_in(view.service, role="owner")
     devices = await _fleet(view)
     _others(calls, devices, f"account:{owner.account_id}")
+    entry = await _acts(view, devices, f"account:{owner.account_id}")
     url = view.service.context.settings.address
     axe = assets.axe(Home.at(REPOSITORY / ".muster")).read_text()
     faults: list[object] = []
@@ -285,7 +309,7 @@ async def test_every_screen_can_be_used_by_everybody(
         )
         page = await context.new_page()
         await page.clock.install(time=START)
-        for name, path in _screens(owner, devices).items():
+        for name, path in _screens(owner, devices, entry).items():
             await page.goto(url + path)
             faults += [(name, fault) for fault in await _faults(page, axe)]
             await _draw(page, f"{name}-{size}-{scheme}.png")

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.console.audit.searching import Filters
 from services.console.http.downloads import download
-from services.console.http.keys import AUDIT, EVIDENCE
+from services.console.http.keys import AUDIT, EVIDENCE, STANDINGS
 from shared.runtime.http import Page, parse_query, path_id, render
 from shared.runtime.paging import page_of
 from shared.runtime.routes import Route
@@ -81,6 +81,47 @@ class AuditDetail(AuditView):
     content_hash: str
 
 
+class RootView(BaseModel):
+    """As it was signed."""
+
+    number: int
+    signed_at: str
+    previous: str
+    heads: str
+    chains: int
+    links: int
+    key_id: str
+    signature: str
+
+
+class KeyView(BaseModel):
+    key_id: str
+    public_key: str
+    """Ed25519, in hex."""
+    first_used: datetime
+
+
+class CheckView(BaseModel):
+    """What the console's own look at its audit found."""
+
+    checked_at: datetime
+    root: int | None
+    whole_at: datetime
+    links: int
+    fault_kind: str | None
+    fault: str | None
+
+
+class StateView(BaseModel):
+    """`word`: holds, broken, unsigned (no root for minutes), unchecked (nobody looked lately)."""
+
+    word: str
+    root: RootView | None
+    keys: list[KeyView]
+    check: CheckView | None
+    as_of: datetime
+
+
 class AuditList(BaseModel):
     items: list[AuditView]
     next: str | None
@@ -99,6 +140,15 @@ async def show_entry(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/console/audit/entries/{event_id}: one entry and its link."""
     row = await request.config_dict[AUDIT].one(path_id(request, "event_id"))
     return render(AuditDetail.model_validate(row))
+
+
+async def show_state(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/console/audit/state: the last root, the keys, and whether the chains hold."""
+    found = await request.config_dict[STANDINGS].now()
+    keys = [{**key, "public_key": key["public_key"].hex()} for key in found.keys]
+    values = {"word": found.word, "keys": keys, "check": found.check, "as_of": found.as_of}
+    root = found.root and found.root.told
+    return render(StateView.model_validate({**values, "root": root}))
 
 
 async def export_audit(request: web.Request) -> web.StreamResponse:
@@ -123,6 +173,14 @@ ROUTES = (
         summary="List what people, tokens and rules did",
         query=AuditQuery,
         answer=AuditList,
+    ),
+    Route(
+        "GET",
+        "/api/v1/console/audit/state",
+        show_state,
+        permission=READ,
+        summary="Show the last root of the audit, its keys, and whether its chains hold",
+        answer=StateView,
     ),
     Route(
         "GET",

@@ -6,7 +6,9 @@ from aiohttp import web
 
 from services.console.asking import Asking
 from services.console.audit.exporting import Exporting
+from services.console.audit.naming import Naming
 from services.console.audit.searching import Audit
+from services.console.audit.standing import Standings
 from services.console.bundle import Bundle
 from services.console.directory import Directory
 from services.console.granting import Granting
@@ -31,6 +33,8 @@ from services.console.webhooks.settings import Webhooks
 SETUP = web.AppKey("console.setup", Setup)
 AUDIT = web.AppKey("console.audit", Audit)
 EVIDENCE = web.AppKey("console.evidence", Exporting)
+NAMING = web.AppKey("console.naming", Naming)
+STANDINGS = web.AppKey("console.standings", Standings)
 SESSIONS = web.AppKey("console.sessions", Sessions)
 ASKING = web.AppKey("console.asking", Asking)
 VIEWS = web.AppKey("console.views", Views)

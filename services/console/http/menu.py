@@ -21,6 +21,7 @@ MENU = (
     Entry("Commands", "/commands", "send", "command.read"),
     Entry("Approvals", "/approvals", "shield-check", "command.read"),
     Entry("Enrollment", "/enrollment", "qrcode", "enrollment.read"),
+    Entry("Audit", "/audit", "history", "audit.read"),
     Entry("People", "/settings/people", "users", "people.read"),
     Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
     Entry("Webhooks", "/settings/webhooks", "webhook", "webhook.read"),

@@ -69,6 +69,12 @@ COMMAND: Final[Words] = {
     "cancelled": ("Cancelled", "secondary"),
     "expired": ("Expired", "secondary"),
 }
+CHAIN: Final[Words] = {
+    "holds": ("The chain holds", "green"),
+    "broken": ("The chain is broken", "red"),
+    "unsigned": ("No new root is signed", "orange"),
+    "unchecked": ("Not checked lately", "yellow"),
+}
 CLASS: Final[Words] = {
     "harmless": ("Harmless", "secondary"),
     "disruptive": ("Disruptive", "yellow"),
