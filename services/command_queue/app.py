@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from services.command_queue.approvals import Approvals
 from services.command_queue.budgets import Budgets
+from services.command_queue.canaries import Canaries
 from services.command_queue.connect import Connect
 from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
@@ -67,6 +68,8 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 guard.WATCH: Watch(pool, clock, young, settings.new_power_waits),
                 approvals.APPROVALS: deciding,
                 approvals.RELEASE: release,
+                approvals.EXPAND: expand,
+                api.CANARIES: Canaries(pool, clock),
             },
             handlers=handlers(requests, clock, settings.new_power_waits),
             jobs=[

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -102,7 +103,8 @@ class Raw(Params):
 class Order:
     """A command ready to be rendered: what it is, what it can do, and what people may see of it.
 
-    `secret` bodies are stored encrypted. `management` is a profile with an MDM payload.
+    `secret` bodies are stored encrypted. `management` is a profile with an MDM payload. `change`:
+    on many devices it is tried on a few first.
     """
 
     kind: str
@@ -114,10 +116,18 @@ class Order:
     profile_identifier: str | None = None
     removes: str | None = None
     management: bool = False
+    change: bool = False
 
     @property
     def request_type(self) -> str:
         return str(self.command["RequestType"])
+
+    @property
+    def changed(self) -> bytes | None:
+        """SHA-256 of what is changed, whoever asks for it and for whom; None: nothing is."""
+        if not self.change:
+            return None
+        return hashlib.sha256(wire.render(self.command, UUID(int=0))).digest()
 
 
 def make(kind: str, params: Mapping[str, Any]) -> Order:
@@ -143,6 +153,7 @@ def make(kind: str, params: Mapping[str, Any]) -> Order:
         profile_identifier=profile.identifier if profile else None,
         removes=judgement.removes,
         management=profile.management if profile else False,
+        change=judgement.change,
     )
 
 
@@ -160,6 +171,7 @@ def with_class_of_all(order: Order, own: Sequence[Order]) -> Order:
         profile_identifier=order.profile_identifier if same else None,
         command_class=max((one.command_class for one in every), key=_CLASSES.index),
         management=any(one.management for one in every),
+        change=any(one.change for one in every),
     )
 
 

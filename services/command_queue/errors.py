@@ -29,6 +29,13 @@ class ApprovalRefused(CommandRefused):
         super().__init__("approval_refused", detail)
 
 
+class NotYet(CommandRefused):
+    """It cannot go on at this moment."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("not_yet", detail)
+
+
 class NotFound(CommandRefused):
     def __init__(self, what: str) -> None:
         super().__init__(f"{what.replace(' ', '_')}_unknown", f"There is no such {what}.")

@@ -23,6 +23,7 @@ _AFTER: Final[Mapping[str, Mapping[str, str]]] = {
         "deferred": "cancelled",
         "waiting": "cancelled",
         "unexpanded": "cancelled",
+        "parked": "cancelled",
         "sent": "cancel_requested",
     },
     "expired": {
@@ -31,6 +32,7 @@ _AFTER: Final[Mapping[str, Mapping[str, str]]] = {
         "deferred": "expired",
         "waiting": "expired",
         "unexpanded": "expired",
+        "parked": "expired",
     },
 }
 # Asked for after everything that there is.

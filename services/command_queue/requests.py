@@ -14,6 +14,7 @@ import orjson
 
 from services.command_queue import (
     budgets,
+    canaries,
     catalogue,
     holding,
     long_lists,
@@ -23,6 +24,7 @@ from services.command_queue import (
 )
 from services.command_queue.apple import wire
 from services.command_queue.budgets import Hold, Weight
+from services.command_queue.canaries import Parted
 from services.command_queue.catalogue import Order
 from services.command_queue.errors import CommandRefused, KeyTaken
 from services.command_queue.settings import CommandQueueSettings
@@ -192,13 +194,9 @@ class Requests:
         stored = [one for one in new if one.command_id in ordinals]
         running = [one.command_id for one in stored if one.command_id not in holds]
         await budgets.charge(tx, [weights[command_id] for command_id in running], now)
-        await targets.add(
-            tx,
-            [
-                Frozen(one.command_id, ordinals[one.command_id], one.ask.priority, one.chunks)
-                for one in stored
-            ],
-        )
+        wanted = [(_frozen(one, ordinals), one.order.changed) for one in stored]
+        parted = await canaries.part(tx, wanted, now)
+        await targets.add(tx, parted.lists)
         held = [one for one in stored if one.command_id in holds]
         if held:
             frozen = [self._frozen(one, holds[one.command_id], now) for one in held]
@@ -206,7 +204,7 @@ class Requests:
         for one in stored:
             metrics.REQUESTED.labels(one.order.kind, "accepted").inc()
         created = {row.command_id: row for row in rows}
-        events: list[Event] = [_event(one, created[one.command_id]) for one in stored]
+        events: list[Event] = [_event(one, created[one.command_id], parted) for one in stored]
         events += [_alarm(one, holds[one.command_id].reason) for one in held]
         return {_key(one.ask): created[one.command_id].known for one in stored}, events
 
@@ -360,7 +358,11 @@ def _chunks(ask: Ask, devices: list[UUID], bodies: Mapping[UUID, bytes]) -> list
     return chunks
 
 
-def _event(one: _Prepared, row: commands.New) -> Event:
+def _frozen(one: _Prepared, ordinals: Mapping[UUID, int]) -> Frozen:
+    return Frozen(one.command_id, ordinals[one.command_id], one.ask.priority, one.chunks)
+
+
+def _event(one: _Prepared, row: commands.New, parted: Parted) -> Event:
     event = CommandCreated(
         command_id=row.command_id,
         kind=row.kind,
@@ -373,6 +375,7 @@ def _event(one: _Prepared, row: commands.New) -> Event:
         target_count=row.target_count,
         expires_at=row.expires_at,
         reach=one.ask.reach,
+        canary=parted.first.get(one.command_id),
     )
     if one.ask.cause is None:
         return event.along(row.correlation_id, row.traceparent)

@@ -8,7 +8,15 @@ from typing import Final
 from uuid import UUID
 
 from services.command_queue import settling
-from services.command_queue.store import approvals, charges, commands, freezes, pending, protection
+from services.command_queue.store import (
+    approvals,
+    canaries,
+    charges,
+    commands,
+    freezes,
+    pending,
+    protection,
+)
 from services.command_queue.store.commands import Due
 from services.command_queue.store.outcomes import End
 from services.command_queue.store.pending import Open
@@ -50,6 +58,7 @@ async def sweep(pool: Pool, now: datetime, patience: timedelta) -> bool:
         ]
         await outbox.emit(tx, told)
     async with transaction(pool) as tx:
+        await canaries.unpark_ended(tx)
         due = {one.command_id: one for one in await commands.due(tx, now, _COMMANDS)}
     ended = await _end(pool, due, _HERE, now)
     cancelled = {one: row for one, row in due.items() if _is_cancelled(row)}
@@ -125,6 +134,7 @@ async def tidy(pool: Pool, now: datetime, kept: timedelta) -> bool:
     async with transaction(pool) as tx:
         await charges.forget(tx, now)
         await protection.forget(tx, now)
+        await canaries.forget(tx, now - kept)
         await approvals.forget(tx, partitions.bound(now - kept), now - kept)
         # Keys first: none may name a command that is dropped already.
         before = partitions.bound(now - _KEYS_KEPT)

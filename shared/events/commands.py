@@ -54,6 +54,8 @@ class CommandCreated(CommandEvent):
     expires_at: AwareDatetime
     reach: list[UUID] | None = None
     """The groups that it was asked for by, where its asker has rights on these only."""
+    canary: int | None = None
+    """So many devices have it first; the others wait for a person. None: all have it at once."""
 
     @property
     def subject(self) -> str:
@@ -80,6 +82,22 @@ class CommandReleased(CommandEvent):
     command_id: UUID
     approvers: list[Short]
     released_at: AwareDatetime
+
+    @property
+    def subject(self) -> str:
+        return str(self.command_id)
+
+
+class CommandContinued(CommandEvent):
+    """A person saw what a wide change did to the first devices, and let the others have it."""
+
+    TYPE: ClassVar[str] = "muster.command.continued.v1"
+    command_id: UUID
+    actor: Short
+    answered: int
+    """Of the first devices."""
+    targets: int
+    """That have it coming now."""
 
     @property
     def subject(self) -> str:

@@ -96,6 +96,7 @@ EVENTS: dict[str, type[Event]] = {
         commands.CommandCreated,
         commands.CommandCancelled,
         commands.CommandReleased,
+        commands.CommandContinued,
         commands.GuardAlarmed,
         commands.CommandQueued,
         commands.CommandDeferred,

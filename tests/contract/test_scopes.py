@@ -149,6 +149,8 @@ WALK: Final = (
     Row("POST", _C, body=_command(all=True), refused=202, done=202, shows=False),
     Row("GET", f"{_C}/budgets", refused=200, shows=False),
     Row("GET", f"{_C}/guard", refused=200, shows=False),
+    # It has no canary: who reaches it is told so.
+    _act(f"{_C}/{{command_id}}/continue", code="command_unknown", done=404),
     _act(f"{_C}/{{command_id}}/cancel", _WHY, code="command_unknown"),
     _listed(f"{_C}/approvals"),
     Row("GET", f"{_C}/{{command_id}}/approval", code="held_command_unknown", held=True),

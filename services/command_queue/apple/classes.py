@@ -29,6 +29,14 @@ _DISRUPTIVE: Final = words(
     RemoveProfile RestartDevice ShutDownDevice UserConfigured
     """
 )
+# What does something once and is over. All else leaves a device changed: trust, network, passcode,
+# apps, scripts, and whatever nobody has heard of.
+_ACTS: Final = _HARMLESS | words(
+    """
+    ClearPasscode DeviceConfigured DeviceLocation DeviceLock DisableLostMode EnableLostMode
+    EraseDevice LogOutUser PlayLostModeSound RestartDevice ShutDownDevice UserConfigured
+    """
+)
 # Keys of the commands above that `schema` does not check further (release 18.1).
 _OTHER_KEYS: Final[Mapping[str, frozenset[str]]] = {
     "ActiveNSExtensions": frozenset({"FilterExtensionPoints"}),
@@ -51,11 +59,14 @@ _OTHER_KEYS: Final[Mapping[str, frozenset[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A command's class, why it may not simply run, and the profile it carries or removes."""
+    """A command's class, the profile it carries or removes, and whether it changes a device in a
+    way that is tried on a few first.
+    """
 
     command_class: CommandClass
     profile: profiles.Profile | None = None
     removes: str | None = None
+    change: bool = False
 
 
 def judge(command: Mapping[str, Any]) -> Judgement:
@@ -69,7 +80,9 @@ def judge(command: Mapping[str, Any]) -> Judgement:
     if request_type == "InstallProfile":
         profile = profiles.read(command["Payload"])
     removes = command["Identifier"] if request_type == "RemoveProfile" else None
-    return Judgement(_class_of(command, profile, all_known=all_known), profile, removes)
+    command_class = _class_of(command, profile, all_known=all_known)
+    change = request_type not in _ACTS and command_class is not CommandClass.HARMLESS
+    return Judgement(command_class, profile, removes, change)
 
 
 def _class_of(

@@ -8,6 +8,7 @@ from uuid import UUID
 from aiohttp import web
 
 from services.command_queue.budgets import Budgets
+from services.command_queue.canaries import Canaries
 from services.command_queue.control import By, Control
 from services.command_queue.errors import CommandRefused, KeyTaken, NotFound, OutOfReach
 from services.command_queue.http import views
@@ -32,6 +33,7 @@ INTAKE = web.AppKey("command_queue.intake", Intake)
 CONTROL = web.AppKey("command_queue.control", Control)
 READING = web.AppKey("command_queue.reading", Reading)
 SWEEP = web.AppKey("command_queue.sweep", Wake)
+CANARIES = web.AppKey("command_queue.canaries", Canaries)
 BUDGETS = web.AppKey("command_queue.budgets", Budgets)
 
 REQUEST, READ, CANCEL = "command.request", "command.read", "command.cancel"
@@ -85,7 +87,20 @@ async def show(request: web.Request) -> web.StreamResponse:
         row = await request.config_dict[READING].get(_id(request, "command"), _reach(request, READ))
     except NotFound as refusal:
         raise _problem(refusal) from None
-    return render(views.CommandProgress(**row))
+    canaries = request.config_dict[CANARIES]
+    found = await canaries.of(row["command_id"])
+    view = None
+    if found is not None:
+        view = views.CanaryView(
+            devices=len(found.device_ids),
+            answered=found.answered,
+            rest=found.rest,
+            begun_at=found.begun_at,
+            continued_at=found.continued_at,
+            continued_by=found.continued_by,
+            why_not=canaries.why_not(found),
+        )
+    return render(views.CommandProgress(**row, canary=view))
 
 
 async def targets(request: web.Request) -> web.StreamResponse:

@@ -12,8 +12,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from services.command_queue.approvals import Approvals
 from services.command_queue.approvers import APPROVE
 from services.command_queue.control import By
-from services.command_queue.errors import ApprovalRefused, CommandRefused
-from services.command_queue.http.views import Text
+from services.command_queue.errors import ApprovalRefused, CommandRefused, NotYet
+from services.command_queue.http.api import CANARIES, READING, REQUEST
+from services.command_queue.http.views import Continued, Text
 from shared.events.commands import CommandClass
 from shared.runtime.http import Page, caller, parse_body, parse_query, path_id, render
 from shared.runtime.jobs import Wake
@@ -23,6 +24,7 @@ from shared.runtime.routes import Route
 
 APPROVALS = web.AppKey("command_queue.approvals", Approvals)
 RELEASE = web.AppKey("command_queue.release", Wake)
+EXPAND = web.AppKey("command_queue.expand", Wake)
 _PATH = "/api/v1/commands/{command_id}"
 
 
@@ -159,6 +161,21 @@ async def reject(request: web.Request) -> web.StreamResponse:
     return render(Rejected(rejected=done))
 
 
+async def go_on(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/commands/{command_id}/continue: let those behind the canary have it."""
+    command_id, who = path_id(request, "command_id"), caller(request)
+    try:
+        row = await request.config_dict[READING].get(command_id, who.reach(REQUEST))
+        permission = f"command.{row['kind']}"
+        rest = await request.config_dict[CANARIES].go_on(
+            command_id, who.reach(REQUEST, permission), person(request, permission, None)
+        )
+    except CommandRefused as refusal:
+        raise problem(refusal) from None
+    request.config_dict[EXPAND].set()
+    return render(Continued(targets=rest))
+
+
 def person(request: web.Request, permission: str, reason: str | None) -> By:
     """Who decides; raises Problem for whoever is not a person in a session."""
     who = caller(request)
@@ -171,6 +188,8 @@ def person(request: web.Request, permission: str, reason: str | None) -> By:
 
 def problem(refusal: CommandRefused) -> Problem:
     status = 403 if isinstance(refusal, ApprovalRefused) else 404
+    if isinstance(refusal, NotYet):
+        status = 409
     return Problem(status, refusal.code, refusal.detail)
 
 
@@ -203,6 +222,15 @@ ROUTES = [
         body=Approve,
         answer=ApprovedView,
         summary="Approve a held command with a key",
+    ),
+    Route(
+        "POST",
+        f"{_PATH}/continue",
+        go_on,
+        permission=REQUEST,
+        scoped=True,
+        answer=Continued,
+        summary="Let a wide change go on behind its canary",
     ),
     Route(
         "POST",

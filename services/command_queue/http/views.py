@@ -73,9 +73,30 @@ class CommandView(BaseModel):
     end_reason: str | None
 
 
+class CanaryView(BaseModel):
+    """A wide change: `devices` have it first, `rest` waits for a person."""
+
+    devices: int
+    answered: int
+    rest: int
+    begun_at: datetime
+    continued_at: datetime | None
+    continued_by: str | None
+    why_not: str | None
+    """Why nobody can let it go on now; None: somebody can."""
+
+
 class CommandProgress(CommandView):
     progress: dict[str, int]
-    """Targets by state; `waiting` (device unknown yet) and `unexpanded` are not queued yet."""
+    """Targets by state; `waiting` (device unknown yet), `unexpanded` and `parked` (behind a canary)
+    are not queued yet.
+    """
+    canary: CanaryView | None = None
+
+
+class Continued(BaseModel):
+    targets: int
+    """That have it coming now."""
 
 
 class CommandList(BaseModel):

@@ -40,6 +40,12 @@ FROM target AS t
 CROSS JOIN LATERAL ROWS FROM (unnest(t.device_ids), unnest(t.channel_ids), unnest(t.bodies))
     AS wanted (device_id, channel_id, body)
 WHERE t.command_id = $1
+UNION ALL
+SELECT wanted.device_id, wanted.channel_id, wanted.channel_id IS NULL, wanted.body
+FROM parked AS k
+CROSS JOIN LATERAL ROWS FROM (unnest(k.device_ids), unnest(k.channel_ids), unnest(k.bodies))
+    AS wanted (device_id, channel_id, body)
+WHERE k.command_id = $1
 """
 APPROVE = """
 INSERT INTO approval (subject_id, account_id, credential_id, digest, approved_at, expires_at,

@@ -89,7 +89,8 @@ SELECT state, count(*) AS targets FROM (
 ) AS target GROUP BY state
 """
 UNEXPANDED = """
-SELECT coalesce(sum(size), 0) FROM target WHERE command_id = $1
+SELECT (SELECT sum(size) FROM target WHERE command_id = $1) AS unexpanded,
+       (SELECT sum(size) FROM parked WHERE command_id = $1) AS parked
 """
 
 # A device that has left their groups since is left out of what they see.
@@ -158,6 +159,7 @@ WITH done AS (
           AND NOT EXISTS (SELECT FROM pending AS p WHERE p.command_id = due.command_id)
           AND NOT EXISTS (SELECT FROM target AS t WHERE t.command_id = due.command_id)
           AND NOT EXISTS (SELECT FROM waiting AS w WHERE w.command_id = due.command_id)
+          AND NOT EXISTS (SELECT FROM parked AS k WHERE k.command_id = due.command_id)
         ORDER BY due.sweep_at LIMIT $2 FOR UPDATE SKIP LOCKED
     )
     RETURNING *
@@ -306,11 +308,12 @@ async def get(tx: Connection, command_id: UUID, reach: Reach) -> Record | None:
 
 
 async def progress(tx: Connection, command_id: UUID) -> dict[str, int]:
-    """Return how many targets are in each state; `waiting` and `unexpanded` are not queued yet."""
+    """Return how many targets are in each state; `waiting`, `unexpanded` and `parked` (behind a
+    canary) are not queued yet.
+    """
     counts = {row["state"]: row["targets"] for row in await tx.fetch(PROGRESS, command_id)}
-    if unexpanded := await tx.fetchval(UNEXPANDED, command_id):
-        counts["unexpanded"] = unexpanded
-    return counts
+    [others] = await tx.fetch(UNEXPANDED, command_id)
+    return counts | {name: count for name, count in others.items() if count}
 
 
 async def newest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from shared.bus import device_groups
@@ -35,9 +36,9 @@ WHERE s.sequence < news.sequence AND EXISTS (
 ORDER BY news.device_id
 ON CONFLICT (device_id) DO UPDATE SET lapses_at = excluded.lapses_at
 """
-COUNT = """
-SELECT count(*) FROM unnest($1::uuid[]) AS named (device_id)
-WHERE EXISTS (
+# Of a device that is `named`, at $2.
+IS_PROTECTED: Final = """
+(EXISTS (
     SELECT FROM device_scope AS s
     CROSS JOIN LATERAL unnest(s.groups) AS of_it (group_id)
     LEFT JOIN device_group AS g USING (group_id)
@@ -46,8 +47,9 @@ WHERE EXISTS (
 ) OR EXISTS (
     SELECT FROM former_protection AS f
     WHERE f.device_id = named.device_id AND f.lapses_at > $2
-)
+))
 """
+COUNT = f"SELECT count(*) FROM unnest($1::uuid[]) AS named (device_id) WHERE {IS_PROTECTED}"
 FORGET = "DELETE FROM former_protection WHERE lapses_at <= $1"
 
 

@@ -13,10 +13,11 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.console.actions import BULK
+from services.console.actions import BULK, REQUEST
 from services.console.http.commands import READ, SILENT, name_actors
 from services.console.http.keys import VIEWS
 from services.console.http.pages import ask, go_to, page_or_part, parse_form, person
+from services.console.http.step_up import confirmed
 from services.console.http.words import SHOWN, TARGET
 from shared.runtime.http import Page, parse_query, path_id
 from shared.runtime.internal import InternalCallFailed
@@ -50,6 +51,11 @@ async def show_command(request: web.Request) -> web.StreamResponse:
         raise Problem(503, "commands_silent", f"{SILENT} Try again soon.") from None
     now = request.config_dict[VIEWS].now()
     await name_actors(request, [command])
+    canary = command.get("canary")
+    if canary and canary["continued_by"]:
+        by = canary["continued_by"]
+        names = await request.config_dict[VIEWS].actors([by])
+        canary["who"] = names.get(by, by)
     await _name_devices(request, targets["items"])
     return page_or_part(
         request,
@@ -65,8 +71,16 @@ async def show_command(request: web.Request) -> web.StreamResponse:
         again=_again(command, targets["items"]),
         held=[one for action in BULK for one in action.needs if person(request).holds(one)],
         may_cancel=person(request).holds(CANCEL),
+        canary=canary,
+        lacks=_lacking(request, command["kind"]),
         as_of=now,
     )
+
+
+def _lacking(request: web.Request, kind: str) -> str | None:
+    """What is missing to let a wide change go on; command_queue judges for which devices."""
+    needed = (REQUEST, f"command.{kind}")
+    return next((one for one in needed if not person(request).holds(one)), None)
 
 
 def _again(command: Values, rows: list[Values]) -> Values | None:
@@ -126,6 +140,14 @@ async def _name_devices(request: web.Request, rows: list[Values]) -> None:
         row["said"] = answer and orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode()
 
 
+async def go_on(request: web.Request) -> web.StreamResponse:
+    """POST /commands/{command_id}/continue: let those behind the first devices have it."""
+    path = _path(request)
+    await confirmed(request, "Let all other devices have this change")
+    await ask(request, "command_queue", "POST", f"{path}/continue", {})
+    return go_to(f"/commands/{path_id(request, 'command_id')}")
+
+
 async def cancel(request: web.Request) -> web.StreamResponse:
     """POST /commands/{command_id}/cancel: hand it out no more."""
     form, path = parse_form(request, CancelForm), _path(request)
@@ -146,6 +168,16 @@ ROUTES = (
         permission=READ,
         scoped=True,
         summary="A command and how far it is",
+    ),
+    Route(
+        "POST",
+        "/commands/{command_id}/continue",
+        go_on,
+        page=True,
+        permission=REQUEST,
+        scoped=True,
+        summary="Let a wide change go on",
+        max_body=16384,
     ),
     Route(
         "POST",

@@ -49,6 +49,7 @@ SEEN: Final = {
 }
 TARGET: Final[Words] = {
     "unexpanded": ("Asked for, being queued", "blue"),
+    "parked": ("Waiting behind the first devices", "purple"),
     "waiting": ("Waiting until the device is known", "blue"),
     "held": ("Held for approval", "purple"),
     "queued": ("Queued, waiting for the device", "blue"),

@@ -20,6 +20,7 @@ from shared.events import Event
 from shared.events.commands import (
     CommandCancelled,
     CommandClass,
+    CommandContinued,
     CommandCreated,
     CommandFinished,
     CommandReleased,
@@ -160,6 +161,16 @@ def _approved(event: CommandReleased) -> store.Happening:
     )
 
 
+def _continued(event: CommandContinued) -> store.Happening:
+    return _happening(
+        event,
+        "command.continued",
+        event.actor,
+        command_id=str(event.command_id),
+        targets=event.targets,
+    )
+
+
 def _alarmed(event: GuardAlarmed) -> store.Happening:
     return _happening(
         event,
@@ -234,6 +245,7 @@ NOTED: Final[Handlers] = {
     DeviceChanged: noting(_changed),
     CommandCancelled: noting(_cancelled),
     CommandReleased: noting(_approved),
+    CommandContinued: noting(_continued),
     GuardAlarmed: noting(_alarmed),
 }
 """Events that are only noted and counted."""

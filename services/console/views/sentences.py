@@ -120,6 +120,10 @@ def _cancelled(detail: Row, actor: str) -> str:
     return f"{actor} cancelled a command" + (f": {reason}" if reason else "")
 
 
+def _continued(detail: Row, actor: str) -> str:
+    return f"{actor} let a change go on to {detail.get('targets', 0):,} more devices"
+
+
 def _approved(detail: Row, actor: str) -> str:
     others = detail.get("approvers", 1) - 1
     return f"{actor}{f' and {others} more' if others else ''} approved a held command: it runs"
@@ -151,6 +155,7 @@ _SAY: Final[Mapping[str, Callable[[Row, str], str]]] = {
     "command.created": _asked,
     "command.cancelled": _cancelled,
     "command.released": _approved,
+    "command.continued": _continued,
     "command.finished": _finished,
     "guard.alarmed": _alarmed,
     "verdict.changed": _judged,

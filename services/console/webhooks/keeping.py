@@ -22,6 +22,7 @@ from shared.events.audit import AuditRecorded, AuditRootSigned
 from shared.events.base import uuid7
 from shared.events.commands import (
     CommandCancelled,
+    CommandContinued,
     CommandCreated,
     CommandFinished,
     CommandReleased,
@@ -65,6 +66,7 @@ _OF: Final[dict[str, tuple[type[Event], ...]]] = {
         CommandCreated,
         CommandCancelled,
         CommandReleased,
+        CommandContinued,
         CommandFinished,
         GuardAlarmed,
     ),
