@@ -118,7 +118,14 @@ class Approvals:
             why = f"refused: {by.reason}"
             done = await commands.cancel(tx, command_id, self._clock.now(), by.actor, why)
             told = CommandCancelled(command_id=command_id, actor=by.actor, reason=why[:300])
-            await outbox.emit(tx, [told, audited(by, "command.reject", str(command_id))])
+            entry = audited(
+                by,
+                "command.reject",
+                str(command_id),
+                before={"state": "held"},
+                after={"state": "cancelled"},
+            )
+            await outbox.emit(tx, [told, entry])
         return done
 
     async def release_ripe(self) -> None:

@@ -49,7 +49,8 @@ class Control:
         """
         async with transaction(self._pool) as tx:
             await pending.stop_claims(tx)
-            if await commands.get(tx, command_id, reach) is None:
+            found = await commands.get(tx, command_id, reach)
+            if found is None:
                 raise NotFound("command")
             now = self._clock.now()
             if not await commands.cancel(tx, command_id, now, by.actor, by.reason):
@@ -58,7 +59,13 @@ class Control:
                 tx,
                 [
                     CommandCancelled(command_id=command_id, actor=by.actor, reason=by.reason),
-                    audited(by, "command.cancel", str(command_id)),
+                    audited(
+                        by,
+                        "command.cancel",
+                        str(command_id),
+                        before={"state": found["state"]},
+                        after={"state": "cancelled"},
+                    ),
                 ],
             )
         return True
@@ -119,7 +126,12 @@ class Control:
 
 
 def audited(
-    by: By, action: str, target: str, *, after: Mapping[str, Any] | None = None
+    by: By,
+    action: str,
+    target: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
 ) -> AuditRecorded:
     return AuditRecorded(
         audit_id=uuid7(),
@@ -127,6 +139,7 @@ def audited(
         permission=by.permission,
         action=action,
         target=target,
+        before=None if before is None else dict(before),
         after=None if after is None else dict(after),
         reason=by.reason,
         source=by.source,

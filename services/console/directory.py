@@ -72,13 +72,15 @@ class Directory:
         """
         now = self._clock.now()
         async with transaction(self._pool) as tx:
-            await changing(tx, person, account_id)
+            known = await changing(tx, person, account_id)
             await store.reset(tx, account_id, now)
             await factors.drop_all(tx, account_id)
             await identities.unlink_all(tx, account_id)
             await access.end_everything(tx, account_id, now)
             token = await self._link(tx, account_id, person)
-            await self._record(tx, person, "account.reset", account_id, None)
+            ways = {"password": known.has_password, "keys": known.keys, "code": known.has_code}
+            none = {"password": False, "keys": 0, "code": False}
+            await self._record(tx, person, "account.reset", account_id, none, before=ways)
             await access.tell(tx, account_id)
         return token
 
@@ -87,18 +89,22 @@ class Directory:
         now = self._clock.now()
         async with transaction(self._pool) as tx:
             await store.hold_owners(tx, OWNER)
-            await changing(tx, person, account_id)
+            known = await changing(tx, person, account_id)
             await store.disable(tx, account_id, now)
             await granting.an_owner_stays(tx)
             await access.end_everything(tx, account_id, now)
-            await self._record(tx, person, "account.disable", account_id, {"disabled": True})
+            before = {"disabled": known.disabled_at is not None}
+            after = {"disabled": True}
+            await self._record(tx, person, "account.disable", account_id, after, before=before)
             await access.tell(tx, account_id)
 
     async def enable(self, person: Person, account_id: UUID) -> None:
         async with transaction(self._pool) as tx:
-            await changing(tx, person, account_id)
+            known = await changing(tx, person, account_id)
             await store.enable(tx, account_id)
-            await self._record(tx, person, "account.enable", account_id, {"disabled": False})
+            before = {"disabled": known.disabled_at is not None}
+            after = {"disabled": False}
+            await self._record(tx, person, "account.enable", account_id, after, before=before)
             await access.tell(tx, account_id)
 
     async def group_names(self) -> dict[UUID, str]:
@@ -140,20 +146,23 @@ class Directory:
         person: Person,
         action: str,
         account_id: UUID,
-        after: dict[str, Any] | None,
+        after: dict[str, Any],
+        before: dict[str, Any] | None = None,
     ) -> None:
         target = actor_of(account_id)
-        await auditing.record(tx, person.caller, WRITE, action, target, after=after)
+        await auditing.record(tx, person.caller, WRITE, action, target, before=before, after=after)
 
 
-async def changing(tx: Connection, person: Person, account_id: UUID) -> None:
-    """Hold the account; refuse who does not hold all that it holds."""
+async def changing(tx: Connection, person: Person, account_id: UUID) -> Account:
+    """Hold the account, and return it; refuse who does not hold all that it holds."""
     await accounts.lock(tx, account_id)
-    if await store.one(tx, account_id) is None:
+    known = await store.one(tx, account_id)
+    if known is None:
         raise _unknown()
     check_holds(person, {WRITE}, None)
     for grant in await store.grants(tx, [account_id]):
         check_holds(person, access.permissions_of(grant), grant.group_id)
+    return known
 
 
 def _unknown() -> Problem:

@@ -95,9 +95,17 @@ class Credentials:
             credential = await store.revoke(tx, credential_id, self._clock.now())
             if credential is None:
                 raise Problem(404, "credential_unknown", "There is no such credential.")
-            before = {"uses": credential.uses, "max_uses": credential.max_uses}
+            before = {"uses": credential.uses, "max_uses": credential.max_uses, "revoked": False}
             target = f"credential:{credential_id}"
-            await auditing.record(tx, caller, WRITE, "credential.revoke", target, before=before)
+            await auditing.record(
+                tx,
+                caller,
+                WRITE,
+                "credential.revoke",
+                target,
+                before=before,
+                after={"revoked": True},
+            )
         return credential
 
 

@@ -98,7 +98,10 @@ class Certificates:
             told = {"topic": stored.topic, "fingerprint": stored.fingerprint}
             await outbox.emit(
                 tx,
-                [_changed(stored), _audit("push.certificate_changed", actor, source, told)],
+                [
+                    _changed(stored),
+                    _audit("push.certificate_changed", actor, source, told, {"topic": current}),
+                ],
             )
         self._measure(stored)
         return stored
@@ -211,13 +214,20 @@ def _changed(row: PushCertificate) -> PushCertificateChanged:
     )
 
 
-def _audit(action: str, actor: str, source: str | None, after: dict[str, str]) -> AuditRecorded:
+def _audit(
+    action: str,
+    actor: str,
+    source: str | None,
+    after: dict[str, str],
+    before: dict[str, str | None] | None = None,
+) -> AuditRecorded:
     return AuditRecorded(
         audit_id=uuid7(),
         actor=actor,
         permission="push.certificate",
         action=action,
         target="push-certificate",
+        before=before,
         after=after or None,
         source=source,
     )

@@ -103,10 +103,14 @@ class Webhooks:
         """
         until = self._clock.now() + _ALARMS_GO_ON
         async with transaction(self._pool) as tx:
-            if not await store.set_use(tx, webhook_id, until, enabled=enabled):
+            known = await store.one(tx, webhook_id)
+            if known is None or not await store.set_use(tx, webhook_id, until, enabled=enabled):
                 raise _unknown()
-            after, target = {"enabled": enabled}, f"webhook:{webhook_id}"
-            await auditing.record(tx, person.caller, WRITE, "webhook.use", target, after=after)
+            before, after = {"enabled": known.enabled}, {"enabled": enabled}
+            target = f"webhook:{webhook_id}"
+            await auditing.record(
+                tx, person.caller, WRITE, "webhook.use", target, before=before, after=after
+            )
         self._keeping.forget()
 
     async def again(self, person: Person, webhook_id: UUID, delivery_id: UUID | None) -> None:
