@@ -126,7 +126,9 @@ class Connect:
     async def _serve(self, speaker: Speaker, request: Request) -> bytes:
         if speaker.state == "ended":
             raise PeerRefused("enrollment ended")
-        self._presence.note(speaker.device_id)
+        if speaker.state != "quarantined":
+            # Who waits in the lobby may be impersonating the device: it was not seen by this.
+            self._presence.note(speaker.device_id)
         if request.stream is not None:
             metrics.TOO_LARGE.labels("failed").inc()
             return await self._spoil(speaker, None, "the answer is larger than 16 MiB")

@@ -13,7 +13,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "enrollment.credential.write": "Make and revoke enrollment credentials",
         "enrollment.serial.write": "Say which hardware may enroll, by serial",
         "enrollment.device.write": "Change a device's ownership, user and tags",
-        "enrollment.release": "Let a quarantined device in",
+        "lobby.decide": "Let in or refuse what waits in the lobby",
         "enrollment.revoke": "End a device's management",
         "enrollment.renew": "Make a renewal profile",
         "enrollment.import": "Take over devices of another server",

@@ -16,11 +16,13 @@ from services.enrollment.escrow import Escrow
 from services.enrollment.handouts import Handouts
 from services.enrollment.housekeeping import Housekeeping
 from services.enrollment.http import api, devices, imports, serials
+from services.enrollment.http import lobby as lobby_api
 from services.enrollment.identity import Identities
 from services.enrollment.imports import Imports
 from services.enrollment.issuing import Issuing
 from services.enrollment.jobs import jobs
 from services.enrollment.leaving import Departures
+from services.enrollment.lobby import Lobby
 from services.enrollment.opening import Sealer
 from services.enrollment.quarantine import Quarantine
 from services.enrollment.refusals import Refusals
@@ -44,6 +46,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
     revocations = Revocations(pool, authorities, settings, clock)
     await revocations.sign_due()
     departures = Departures(road, context.internal, clock)
+    lobby = Lobby(pool, Quarantine(pool, context.internal, clock), clock, departed)
     async with (
         _kept_fresh(authorities),
         _check_ins(context, refusals, departed) as check_ins,
@@ -57,7 +60,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 devices.REVOCATIONS: revocations,
                 api.CREDENTIALS: Credentials(pool, settings, clock),
                 api.DIRECTORY: Directory(pool, departures, clock),
-                api.QUARANTINE: Quarantine(pool, context.internal, clock),
+                api.LOBBY: lobby,
                 serials.SERIALS: Serials(pool, clock),
                 imports.IMPORTS: Imports(road, context.cipher, context.sealing, authorities, clock),
             },
@@ -67,6 +70,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 departures,
                 revocations,
                 Housekeeping(pool, settings, clock),
+                lobby,
                 Retelling(road, settings, clock),
                 departed,
             ),
@@ -113,5 +117,5 @@ SERVICE = Service(
     summary="Who is managed: credentials, certificates, check-ins, device identity",
     settings=EnrollmentSettings,
     build=build,
-    routes=(*devices.ROUTES, *api.ROUTES, *serials.ROUTES, *imports.ROUTES),
+    routes=(*devices.ROUTES, *api.ROUTES, *lobby_api.ROUTES, *serials.ROUTES, *imports.ROUTES),
 )

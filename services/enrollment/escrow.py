@@ -31,7 +31,7 @@ class Escrow:
             await _check_same_life(tx, pin, enrollment)
             before = await enrollments.bootstrap_token(tx, enrollment.enrollment_id)
             await enrollments.set_bootstrap_token(tx, enrollment.enrollment_id, blob)
-            if blob or before:
+            if (blob or before) and enrollment.state != "quarantined":
                 changed = BootstrapTokenChanged(
                     device_id=enrollment.device_id,
                     enrollment_id=enrollment.enrollment_id,
@@ -40,7 +40,13 @@ class Escrow:
                 await outbox.emit(tx, [changed])
 
     async def give_back(self, enrollment: Enrollment) -> bytes | None:
-        """The token that this enrollment escrowed; None when there is none."""
+        """The token that this enrollment escrowed; None when there is none.
+
+        Who waits in the lobby is given nothing, not even its own; what it escrows is kept and told
+        of when it is released.
+        """
+        if enrollment.state == "quarantined":
+            return None
         async with self._pool.acquire(timeout=5) as connection:
             blob = await enrollments.bootstrap_token(connection, enrollment.enrollment_id)
         if blob is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.enrollment.housekeeping import Housekeeping
 from services.enrollment.leaving import Departures
+from services.enrollment.lobby import Lobby
 from services.enrollment.retelling import Retelling
 from services.enrollment.revocations import Revocations
 from services.enrollment.settings import EnrollmentSettings
@@ -18,6 +19,7 @@ def jobs(
     departures: Departures,
     revocations: Revocations,
     housekeeping: Housekeeping,
+    lobby: Lobby,
     retelling: Retelling,
     departed: Wake,
 ) -> list[Job]:
@@ -27,6 +29,8 @@ def jobs(
         Job("count fences", _MINUTE, departures.measure, single=False),
         Job("crl", settings.crl_check, revocations.sign_due),
         Job("forget", _HOUR, housekeeping.forget),
+        Job("lobby", _MINUTE, lobby.expire_due),
+        Job("count lobby", _MINUTE, lobby.measure, single=False),
         Job("retell", settings.retell_every, retelling.tell_next),
         Job("newcomers", settings.newcomers_every, retelling.tell_newcomers),
     ]

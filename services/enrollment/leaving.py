@@ -11,12 +11,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal, cast
 from uuid import UUID
 
 from services.enrollment import fencing, metrics
 from services.enrollment.store import certificates, enrollments, fences, states
 from services.enrollment.store.certificates import Revoked
+from services.enrollment.store.enrollments import Ended
 from services.enrollment.store.fences import Fence
 from shared.bus import outbox
 from shared.bus.context import NOWHERE, Trail
@@ -24,7 +25,7 @@ from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import Event
 from shared.events.commands import CommandFinished, TargetState
-from shared.events.devices import CertificateRevoked, DeviceUnenrolled
+from shared.events.devices import CertificateRevoked, DeviceRefused, DeviceUnenrolled
 from shared.runtime.clock import Clock
 from shared.runtime.internal import InternalCallFailed, InternalClient
 
@@ -33,17 +34,24 @@ log = logging.getLogger(__name__)
 _RETRY = timedelta(seconds=5)
 _AT_ONCE = 50
 
-Reason = Literal["check_out", "erased", "unenrolled", "admin", "revoked", "superseded"]
+Reason = Literal[
+    "check_out", "erased", "unenrolled", "admin", "revoked", "superseded", "refused", "expired"
+]
+"""The last two end what waited in the lobby."""
+
+Unenrolled = Literal["check_out", "erased", "unenrolled", "admin", "revoked", "superseded"]
+_HOW: Final[dict[str, Literal["expired", "left"]]] = {"check_out": "left", "expired": "expired"}
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """`fenced`: command_queue has confirmed already."""
+    """`fenced`: command_queue has confirmed already. `words`: a person's reason."""
 
     enrollment_id: UUID
     reason: Reason
     actor: str | None = None
     fenced: bool = False
+    words: str | None = None
     trail: Trail = NOWHERE
 
 
@@ -65,13 +73,7 @@ async def end(tx: Connection, leaving: Sequence[Leaving], now: datetime) -> list
     if due:
         await fences.add(tx, due, now)
     events: list[Event] = [
-        DeviceUnenrolled(
-            device_id=one.device_id,
-            enrollment_id=one.enrollment_id,
-            generation=one.generation,
-            reason=by_id[one.enrollment_id].reason,
-            actor=by_id[one.enrollment_id].actor,
-        ).along(*by_id[one.enrollment_id].trail)
+        _end_of(one, by_id[one.enrollment_id]).along(*by_id[one.enrollment_id].trail)
         for one in ended
     ]
     why = {one.device_id: by_id[one.enrollment_id] for one in ended}
@@ -81,6 +83,25 @@ async def end(tx: Connection, leaving: Sequence[Leaving], now: datetime) -> list
         events.append(event.along(*cause.trail) if cause else event)
     await outbox.emit(tx, events)
     return [one.device_id for one in ended]
+
+
+def _end_of(ended: Ended, why: Leaving) -> Event:
+    """What waited in the lobby was never managed: its end says nothing of the device's own one."""
+    if ended.waited:
+        return DeviceRefused(
+            device_id=ended.device_id,
+            enrollment_id=ended.enrollment_id,
+            how=_HOW.get(why.reason, "refused"),
+            actor=why.actor,
+            reason=why.words,
+        )
+    return DeviceUnenrolled(
+        device_id=ended.device_id,
+        enrollment_id=ended.enrollment_id,
+        generation=ended.generation,
+        reason=cast("Unenrolled", why.reason),
+        actor=why.actor,
+    )
 
 
 def revocation_of(revoked: Revoked, actor: str | None = None) -> CertificateRevoked:

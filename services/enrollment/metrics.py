@@ -32,6 +32,14 @@ IMPORTED = Counter(
 QUARANTINED = Counter(
     "muster_enrollment_quarantined_total", "Enrollments that wait for a person's decision."
 )
+LOBBY_DECIDED = Counter(
+    "muster_enrollment_lobby_decided_total",
+    "Enrollments that waited in the lobby, by what became of them.",
+    ["decision"],
+)
+LOBBY_WAITING = Gauge(
+    "muster_enrollment_lobby_waiting", "Enrollments that wait in the lobby for a decision."
+)
 FENCE_CALLS = Counter(
     "muster_enrollment_fence_calls_total",
     "Calls that fence command_queue, by outcome.",

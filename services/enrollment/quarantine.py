@@ -9,21 +9,21 @@ from uuid import UUID
 from services.enrollment import directory, fencing, leaving
 from services.enrollment.facts import facts_of
 from services.enrollment.leaving import Leaving
-from services.enrollment.store import devices, enrollments, pins, states
+from services.enrollment.store import devices, enrollments, lobby, pins, states
 from services.enrollment.store.enrollments import Told
 from services.enrollment.store.fences import Fence
 from shared.bus import outbox
 from shared.db.pool import Connection, Pool, transaction
 from shared.events.base import Event
 from shared.events.device_state import DeviceState, EnrollmentState
-from shared.events.devices import DeviceEnrolled, DeviceReleased
+from shared.events.devices import BootstrapTokenChanged, DeviceEnrolled, DeviceReleased
 from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.internal import InternalClient
 from shared.runtime.problems import Problem
 
-RELEASE = "enrollment.release"
+DECIDE = "lobby.decide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +44,24 @@ class Quarantine:
     ) -> UUID:
         """Make the waiting enrollment the device's own; returns its id.
 
-        `enrollment_id` may be None where only one waits. Raises Problem and InternalCallFailed.
+        `enrollment_id` may be None where only one waits. Raises Problem and InternalCallFailed:
+        nothing has happened then.
         """
-        async with self._pool.acquire(timeout=5) as connection:
-            await directory.find(connection, device_id, caller.reach(RELEASE))
-            found = await _find(connection, device_id, enrollment_id)
-        if found.current:
-            old = found.current
-            fence = Fence(old.enrollment_id, device_id, old.generation, "ended")
-            await fencing.tell(self._internal, fence)
-        udid = found.waiting.udid
         async with transaction(self._pool) as tx:
+            await directory.find(tx, device_id, caller.reach(DECIDE))
+            udid = (await _find(tx, device_id, enrollment_id)).waiting.udid
             await pins.hold(tx, [udid], [], [device_id])
+            found = await _find(tx, device_id, enrollment_id)
             known = await pins.known_hardware(tx, [udid], [])
             if any(one.device_id != device_id for one in known):
                 raise Problem(409, "hardware_elsewhere", "Another device bears this UDID now.")
-            again = await _find(tx, device_id, found.waiting.enrollment_id)
-            if _running(again) != _running(found):
-                raise Problem(409, "device_changed", "The device has just changed; try again.")
-            await self._let_in(tx, again, caller, reason)
+            if found.current:
+                # Under the lock, unlike all other fences: command_queue never takes this one down,
+                # so nothing may come between it and the end that it announces.
+                old = found.current
+                fence = Fence(old.enrollment_id, device_id, old.generation, "ended")
+                await fencing.tell(self._internal, fence)
+            await self._let_in(tx, found, caller, reason)
         return found.waiting.enrollment_id
 
     async def _let_in(self, tx: Connection, found: _Found, caller: Caller, reason: str) -> None:
@@ -70,6 +69,7 @@ class Quarantine:
         if found.current:
             old = Leaving(found.current.enrollment_id, "superseded", caller.actor, fenced=True)
             await leaving.end(tx, [old], now)
+        await lobby.decide(tx, waiting.enrollment_id, "released", caller.actor, now, reason)
         complete = await enrollments.has_tokens(tx, waiting.enrollment_id)
         await enrollments.release(tx, waiting.enrollment_id, now, complete=complete)
         await devices.save(tx, [facts_of(waiting)], now)
@@ -83,12 +83,20 @@ class Quarantine:
         events: list[Event] = [released]
         if complete:
             events.append(enrolled_event(state, waiting.enrollment_id, now))
+        if waiting.bootstrap_token_escrowed:
+            events.append(
+                BootstrapTokenChanged(
+                    device_id=waiting.device_id,
+                    enrollment_id=waiting.enrollment_id,
+                    escrowed=True,
+                )
+            )
         await outbox.emit(tx, [*events, state])
         await auditing.record(
             tx,
             caller,
-            RELEASE,
-            "device.release",
+            DECIDE,
+            "lobby.release",
             str(waiting.device_id),
             after={"enrollment_id": str(waiting.enrollment_id), "reasons": waiting.reasons},
             reason=reason,
@@ -126,10 +134,6 @@ def enrolled_event(
 
 def enrollment_in(state: DeviceState, enrollment_id: UUID) -> EnrollmentState:
     return next(one for one in state.enrollments if one.enrollment_id == enrollment_id)
-
-
-def _running(found: _Found) -> tuple[UUID, int] | None:
-    return (found.current.enrollment_id, found.current.generation) if found.current else None
 
 
 async def _find(tx: Connection, device_id: UUID, enrollment_id: UUID | None) -> _Found:

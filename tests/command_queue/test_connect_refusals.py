@@ -189,6 +189,23 @@ async def test_a_quarantined_enrollment_is_given_nothing(fleet: Fleet) -> None:
     assert (target["state"], target["reason"]) == ("failed", "enrollment quarantined")
 
 
+async def test_a_quarantined_enrollment_ends_nothing_of_the_device(fleet: Fleet) -> None:
+    """Neither by rubbish nor by a report about a command that the device was handed."""
+    phone = await fleet.enroll()
+    asked = await fleet.ask(phone)
+    assert await phone.idle()
+    clone = fleet.phone(device_id=phone.device_id, udid=phone.udid, state="quarantined")
+    await fleet.trial.hears(phone.told(clone), service="enrollment")
+    assert await clone.idle() is None
+    for body in (b"<rubbish", clone.body("Acknowledged", asked["command_id"])):
+        assert (await clone.send(body)).body == b""
+    [target] = await fleet.targets(asked["command_id"])
+    assert target["state"] == "sent"
+    assert await phone.say("Acknowledged", asked["command_id"]) is None
+    [finished] = await fleet.finished()
+    assert finished.state is TargetState.ACKNOWLEDGED
+
+
 async def test_a_signing_time_older_than_the_setting_is_refused(fleet: Fleet) -> None:
     phone = await fleet.enroll()
     body = phone.body("Idle")

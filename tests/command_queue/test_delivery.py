@@ -59,6 +59,20 @@ async def test_a_frozen_queue_is_an_empty_poll(fleet: Fleet) -> None:
     assert await _written(fleet) == before
 
 
+async def test_a_quarantined_enrollment_is_no_sign_of_life_of_the_device(fleet: Fleet) -> None:
+    """Whoever imitates a device must not make it look alive."""
+    phone = await fleet.enroll()
+    clone = fleet.phone(device_id=phone.device_id, udid=phone.udid, state="quarantined")
+    await fleet.trial.hears(phone.told(clone), service="enrollment")
+    presence = fleet.trial.parts.values[CONNECT]._presence
+    await clone.idle()
+    await presence.flush()
+    assert not [one for one in await fleet.events() if isinstance(one, DeviceSeen)]
+    await phone.idle()
+    await presence.flush()
+    assert [one for one in await fleet.events() if isinstance(one, DeviceSeen)]
+
+
 async def test_sightings_are_written_in_bulk_and_told_once_an_hour(fleet: Fleet) -> None:
     phones = await fleet.enroll(3)
     presence = fleet.trial.parts.values[CONNECT]._presence

@@ -31,6 +31,7 @@ from tests.command_queue.fleet import Fleet, Phone
 from tests.compliance.conftest import ComplianceTrial
 from tests.console.fleet import Console
 from tests.enrollment.conftest import House, _make_keys
+from tests.enrollment.test_lobby import impostor
 from tests.inventory.conftest import InventoryTrial
 from tools.embedded.testing import MakeDatabase
 
@@ -46,6 +47,8 @@ class Thing:
     command_id: UUID | None = None
     held_id: UUID | None = None
     """A command that waits for approval."""
+    waiting: Sequence[UUID] = ()
+    """Two enrollments in the lobby that claim to be the device."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,9 @@ async def enrollment(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
         for _ in ("inside", "outside"):
             device = await house.enrolled()
             found = await house.find(device)
-            marks = (found["device_id"], str(device.serial), device.udid)
-            things.append(Thing(UUID(found["device_id"]), uuid7(), marks))
+            waiting = [(await impostor(house, device))[1] for _ in range(2)]
+            marks = (found["device_id"], str(device.serial), device.udid, *map(str, waiting))
+            things.append(Thing(UUID(found["device_id"]), uuid7(), marks, waiting=waiting))
         yield await _grouped(service, things)
 
 

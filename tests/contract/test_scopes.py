@@ -40,6 +40,8 @@ class Row:
     """Whether the answer names its device to those who may see it."""
     held: bool = False
     """Of the command that waits for approval."""
+    waiting: int = 0
+    """Which of the two that wait in the lobby."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -48,6 +50,8 @@ class Row:
     def url(self, of: Thing) -> str:
         names = {"device_id": of.device_id, "id": of.device_id, "group_id": of.group_id}
         command_id = of.held_id if self.held else of.command_id
+        if of.waiting:
+            names["enrollment_id"] = of.waiting[self.waiting]
         return self.path.format(**names, command_id=command_id) + self.query.format(of=of)
 
 
@@ -123,6 +127,20 @@ WALK: Final = (
     _listed(f"{_E}/certificates"),
     Row("GET", f"{_E}/certificates", query="?device_id={of.device_id}", refused=200),
     Row("PATCH", f"{_E}/devices/{{id}}", body=lambda _: {"tags": ["x"]}),
+    _listed(f"{_E}/lobby"),
+    Row("GET", f"{_E}/lobby/counts", refused=200, shows=False),
+    Row("GET", f"{_E}/lobby/groups", query="?by=credential", refused=200, shows=False),
+    Row("GET", f"{_E}/lobby/{{enrollment_id}}", code="enrollment_unknown"),
+    *(
+        Row(
+            "POST",
+            f"{_E}/lobby/{{enrollment_id}}/{word}",
+            body=lambda _: _WHY,
+            code="enrollment_unknown",
+            waiting=which,
+        )
+        for which, word in enumerate(("refuse", "release"))
+    ),
     _act(f"{_E}/devices/{{id}}/release", _WHY, done=404),
     _act(f"{_E}/devices/{{id}}/renewal-profile"),
     _act(f"{_E}/devices/{{id}}/revoke", _WHY),

@@ -13,6 +13,7 @@ from shared.events.devices import (
     CertificateRevoked,
     DeviceEnrolled,
     DeviceQuarantined,
+    DeviceRefused,
     DeviceReleased,
     DeviceUnenrolled,
     EnrollmentRefused,
@@ -259,7 +260,7 @@ async def test_a_claim_can_be_turned_down(house: House) -> None:
     body = {"reason": "not ours", "enrollment_id": str(waiting)}
     assert await house.call("POST", f"/devices/{device_id}/revoke", body) == {"state": "ended"}
     told = await house.told()
-    assert told.one(DeviceUnenrolled).enrollment_id == waiting
+    assert told.one(DeviceRefused).enrollment_id == waiting
     assert told.enrollment.state == "enrolled"
     assert (await house.check_in(impostor, impostor.token_update())).status == 400
     assert (await house.check_in(device, device.token_update())).status == 200

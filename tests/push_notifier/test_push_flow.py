@@ -289,6 +289,45 @@ async def test_no_push_before_the_token_update(road: Road) -> None:
     assert road.tokens_pushed() == [TOKEN]
 
 
+async def test_a_quarantined_enrollment_is_never_woken_and_takes_no_ones_place(road: Road) -> None:
+    """Even if its token were told, as it never is; the device's own channel stays as it was."""
+    device, real, fake = uuid7(), uuid7(), uuid7()
+
+    def claims(enrollment_id: UUID, state: Any, token: str) -> EnrollmentState:
+        secret = json.dumps({"token": token, "magic": "m"}).encode()
+        sealed = road.public.seal("push_notifier", secret, purpose="push", device_id=device)
+        channel = ChannelState(
+            channel_id=UUID(int=enrollment_id.int + 1),
+            kind="device",
+            open=True,
+            push_topic=topic,
+            push=sealed,
+            push_updated_at=road.clock.now(),
+        )
+        return EnrollmentState(
+            enrollment_id=enrollment_id,
+            generation=1,
+            state=state,
+            pins=[],
+            authenticated_at=road.clock.now(),
+            channels=[channel],
+        )
+
+    topic = await road.topic()
+    told = DeviceState(
+        device_id=device,
+        platform=Platform.IOS,
+        ownership=Ownership.CORPORATE,
+        current_enrollment=real,
+        enrollments=[claims(real, "enrolled", TOKEN), claims(fake, "quarantined", "ee" * 32)],
+    )
+    await road.hear(told, service="enrollment")
+    for one in (fake, real):
+        await road.queue(device, UUID(int=one.int + 1))
+    await road.sender.run()
+    assert road.tokens_pushed() == [TOKEN]
+
+
 async def test_a_silent_device_is_woken_again_on_schedule(road: Road) -> None:
     device = uuid7()
     channel = await road.enroll(device, TOKEN, road.clock.now())

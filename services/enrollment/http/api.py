@@ -15,7 +15,8 @@ from services.enrollment.credentials import Credentials, NewCredential, shown
 from services.enrollment.directory import Change, Device, Directory
 from services.enrollment.handouts import RENEW, Handouts
 from services.enrollment.http.devices import HANDOUTS
-from services.enrollment.quarantine import RELEASE, Quarantine
+from services.enrollment.lobby import Lobby
+from services.enrollment.quarantine import DECIDE
 from shared.events.devices import Ownership, Platform
 from shared.runtime.http import Page, caller, parse_body, parse_query, render
 from shared.runtime.paging import page_of
@@ -24,7 +25,7 @@ from shared.runtime.routes import Route
 
 CREDENTIALS = web.AppKey("enrollment.credentials", Credentials)
 DIRECTORY = web.AppKey("enrollment.directory", Directory)
-QUARANTINE = web.AppKey("enrollment.quarantine", Quarantine)
+LOBBY = web.AppKey("enrollment.lobby", Lobby)
 
 READ = "enrollment.read"
 PREFIX = "/api/v1/enrollment"
@@ -197,7 +198,7 @@ async def list_devices(request: web.Request) -> web.StreamResponse:
         limit=query.limit + 1,
     )
     rows, cursor = page_of(found, query.limit, lambda one: [str(one.device_id)])
-    return render(DeviceList(items=[_device(one) for one in rows], next=cursor))
+    return render(DeviceList(items=[device_view(one) for one in rows], next=cursor))
 
 
 async def get_device(request: web.Request) -> web.StreamResponse:
@@ -206,20 +207,20 @@ async def get_device(request: web.Request) -> web.StreamResponse:
         _path_id(request), caller(request).reach(READ)
     )
     views = [EnrollmentView.model_validate(one, from_attributes=True) for one in enrollments]
-    return render(DeviceDetail(**_device(device).model_dump(), enrollments=views))
+    return render(DeviceDetail(**device_view(device).model_dump(), enrollments=views))
 
 
 async def change_device(request: web.Request) -> web.StreamResponse:
     """PATCH /devices/{id}: name, tags, ownership, user."""
     change = await parse_body(request, Change)
     change_made = request.config_dict[DIRECTORY].change(_path_id(request), change, caller(request))
-    return render(_device(await change_made))
+    return render(device_view(await change_made))
 
 
 async def release_device(request: web.Request) -> web.StreamResponse:
     """POST /devices/{id}/release: let a quarantined enrollment in."""
     order = await parse_body(request, Order)
-    released = await request.config_dict[QUARANTINE].release(
+    released = await request.config_dict[LOBBY].release_device(
         _path_id(request), order.enrollment_id, caller(request), order.reason
     )
     return render(Released(enrollment_id=released))
@@ -259,7 +260,7 @@ async def list_certificates(request: web.Request) -> web.StreamResponse:
     return render(CertificateList(items=items, next=cursor))
 
 
-def _device(device: Device) -> DeviceView:
+def device_view(device: Device) -> DeviceView:
     values = {name: getattr(device, name) for name in DeviceView.model_fields if name != "user"}
     return DeviceView.model_validate({**values, "user": device.user_name})
 
@@ -349,7 +350,7 @@ ROUTES = (
         f"{PREFIX}/devices/{{id}}/release",
         release_device,
         summary="Let a quarantined enrollment in",
-        permission=RELEASE,
+        permission=DECIDE,
         scoped=True,
         body=Order,
         answer=Released,

@@ -47,11 +47,21 @@ FORGET_BOOTSTRAP_TOKENS = """
 UPDATE enrollment SET bootstrap_token = NULL WHERE enrollment_id = ANY($1::uuid[])
 """
 SET_MODE = "UPDATE enrollment SET mode = 'shared_ipad' WHERE enrollment_id = ANY($1::uuid[])"
+# Who waited in the lobby waits no more; what a person decided in this transaction stands.
 END = """
-UPDATE enrollment SET state = 'ended', ended_at = $3, end_reason = news.reason
+WITH ended AS (
+UPDATE enrollment AS e SET state = 'ended', ended_at = $3, end_reason = news.reason
 FROM unnest($1::uuid[], $2::text[]) AS news (enrollment_id, reason)
-WHERE enrollment.enrollment_id = news.enrollment_id AND state <> 'ended'
-RETURNING enrollment.enrollment_id, device_id, generation
+JOIN enrollment AS was ON was.enrollment_id = news.enrollment_id
+WHERE e.enrollment_id = news.enrollment_id AND e.state <> 'ended'
+RETURNING e.enrollment_id, e.device_id, e.generation, was.state = 'quarantined' AS waited,
+          news.reason
+), closed AS (
+UPDATE lobby SET decision = CASE reason WHEN 'check_out' THEN 'left' ELSE 'refused' END,
+                 decided_at = $3
+FROM ended WHERE ended.waited AND lobby.enrollment_id = ended.enrollment_id AND decision IS NULL
+)
+SELECT enrollment_id, device_id, generation, waited FROM ended
 """
 # An answer about an earlier generation says nothing about this one.
 AT_GENERATION = """
@@ -121,9 +131,12 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
+    """`waited`: in the lobby, so it never was trusted."""
+
     enrollment_id: UUID
     device_id: UUID
     generation: int
+    waited: bool
 
 
 @dataclass(frozen=True, slots=True)
