@@ -44,6 +44,8 @@ def _counted(number: int, unit: str) -> str:
 
 
 class CommandQueueSettings(Settings):
+    background_nice: int = Field(default=10, ge=0, le=19)
+    """People wait until what they ask for is in devices' queues (decision 60)."""
     accept_sha1: bool = True
     """Clients in the field sign Mdm-Signature with SHA-1 (apple.md §1.12 note 3)."""
     signing_age_seconds: int = Field(default=86_400, ge=60)

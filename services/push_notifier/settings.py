@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from shared.runtime.settings import Settings
 
 
 class PushSettings(Settings):
     """Times are seconds."""
 
+    background_nice: int = Field(default=10, ge=0, le=19)
+    """People wait until a device wakes (decision 60)."""
     apns_host: str = "api.push.apple.com"
     apns_port: int = 443
     apns_trust: Path | None = None

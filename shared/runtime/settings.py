@@ -86,9 +86,9 @@ class Settings(BaseModel):
     """`http://collector:4318`; None: no traces leave the process."""
     trace_share: float = Field(default=0.05, ge=0, le=1)
     """Which share of traces is recorded, decided where a trace begins; 1 records all."""
-    background_nice: int = Field(default=10, ge=0, le=19)
-    """Niceness of a process without the role `http`: on a busy machine it gets a ninth of what one
-    with that role gets; 0: as much."""
+    background_nice: int = Field(default=19, ge=0, le=19)
+    """Niceness of a process without the role `http`: on a busy machine it gets a seventieth of what
+    one with that role gets, of services that somebody waits for (10) a ninth; 0: as much."""
     shutdown_seconds: float = Field(default=20.0, gt=0)
     """How long requests in progress may take after SIGTERM."""
     drain_seconds: float = Field(default=0.0, ge=0)

@@ -28,9 +28,9 @@ START_SECONDS = 180
 # the same throughput for one node; no perf data, because a killed JVM would leave it in /tmp.
 TUNED = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 
-# Nobody waits for the broker: events wait in the outbox. It gives way less than the
-# followers do (MUSTER_BACKGROUND_NICE), for they wait for it (decision 29).
-NICE = 5
+# No device waits for the broker: events wait in the outbox. It gives way as those do that people
+# wait for, and who wait for it (decision 60).
+NICE = 10
 
 
 class Kafka:
