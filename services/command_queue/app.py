@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from services.command_queue.approvals import Approvals
 from services.command_queue.budgets import Budgets
 from services.command_queue.canaries import Canaries
+from services.command_queue.charging import Charging
 from services.command_queue.connect import Connect
 from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
@@ -58,6 +59,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
             values={
                 devices.CONNECT: Connect(road, identity, delivery, presence, settings.large_bodies),
                 internal.FENCING: fencing,
+                internal.CHARGING: Charging(pool, clock, settings),
                 api.INTAKE: intake,
                 api.CONTROL: control,
                 api.READING: Reading(pool),

@@ -7,7 +7,7 @@ handed out, whatever the projection says: it may be behind (architecture §4).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -19,15 +19,23 @@ from services.command_queue.store.fences import Fence
 from services.command_queue.store.outcomes import End
 from services.command_queue.store.pending import Open
 from shared.bus import outbox
+from shared.db import partitions
 from shared.db.batcher import Batcher
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool
-from shared.events import Event
-from shared.events.commands import TargetState
+from shared.events import Event, uuid7
+from shared.events.commands import GuardAlarmed, TargetState
 from shared.runtime.clock import Clock
 
 ALL: Final = ("held", "queued", "sent", "deferred", "cancel_requested")
 _OUT: Final = ("sent", "cancel_requested")
+_BY_ITSELF: Final = {
+    "ended": "it left management, and Muster had not asked for it",
+    "reauthenticated": "it enrolls again, erased or set up anew, and Muster had not asked for it",
+}
+"""Fences that no person orders."""
+_ASKED_WITHIN: Final = timedelta(days=90)
+"""As long as a command may live."""
 
 
 class Fencing:
@@ -55,6 +63,7 @@ class Fencing:
         metrics.FENCES.labels(state).inc()
 
     async def _flush(self, tx: Connection, raised: Sequence[Fence]) -> Sequence[None]:
+        alarms = await _alarms(tx, raised, self._clock.now())
         await fences.raise_up(tx, raised, self._clock.now())
         by_enrollment = {fence.enrollment_id: fence for fence in raised}
         events = await end_outdated(
@@ -63,8 +72,27 @@ class Fencing:
             self._clock.now(),
             fenced={one: _reason(fence.state) for one, fence in by_enrollment.items()},
         )
-        await outbox.emit(tx, events)
+        await outbox.emit(tx, [*events, *alarms])
         return [None] * len(raised)
+
+
+async def _alarms(tx: Connection, raised: Sequence[Fence], now: datetime) -> list[Event]:
+    """An erase or unenroll that Muster did not ask for (security.md, The guard)."""
+    by_itself = {one.enrollment_id: one for one in raised if one.state in _BY_ITSELF}
+    if not by_itself:
+        return []
+    found = await fences.unasked(tx, list(by_itself), partitions.bound(now - _ASKED_WITHIN))
+    return [
+        GuardAlarmed(
+            alarm_id=uuid7(),
+            kind="unasked",
+            actor=f"device:{by_itself[one].device_id}",
+            reason=_BY_ITSELF[by_itself[one].state],
+            about=by_itself[one].device_id,
+            target_count=1,
+        )
+        for one in sorted(found)
+    ]
 
 
 async def end_outdated(

@@ -29,6 +29,7 @@ __all__ = ["REVOKE", "WRITE", "Change", "Device", "Directory", "find"]
 
 WRITE = "enrollment.device.write"
 REVOKE = "enrollment.revoke"
+_ENROLLED = "enrolled"
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
@@ -100,18 +101,17 @@ class Directory:
     ) -> str:
         """Order the end of an enrollment (default: the current one): "ended", or "pending" until
         command_queue has confirmed that it serves it no more.
+
+        It harms like a command that destroys, and is charged like one before anything is done.
         """
+        async with self._pool.acquire(timeout=5) as connection:
+            found = await _ending(connection, device_id, enrollment_id, caller.reach(REVOKE))
+        if found.state == _ENROLLED:
+            await self._charge(_fence(device_id, found, caller), caller)
         async with transaction(self._pool) as tx:
             await lock_devices(tx, [device_id])
-            device = await find(tx, device_id, caller.reach(REVOKE))
-            wanted = enrollment_id or device.current_enrollment
-            told = await enrollments.of_device(tx, device_id)
-            found = next((one for one in told if one.enrollment_id == wanted), None)
-            if found is None or found.state == "ended":
-                raise Problem(409, "not_enrolled", "This device has no such enrollment.")
-            fence = Fence(
-                found.enrollment_id, device_id, found.generation, "revoked", "revoked", caller.actor
-            )
+            found = await _ending(tx, device_id, found.enrollment_id, caller.reach(REVOKE))
+            fence = _fence(device_id, found, caller)
             await fences.add(tx, [fence], self._clock.now())
             await auditing.record(
                 tx,
@@ -127,6 +127,36 @@ class Directory:
         except InternalCallFailed:
             return "pending"
         return "ended"
+
+    async def _charge(self, fence: Fence, caller: Caller) -> None:
+        """Raises Problem when the guard has no room for it, or does not answer."""
+        try:
+            refused = await self._departures.charge(fence, caller.actor)
+        except InternalCallFailed:
+            detail = "The guard does not answer: nothing was done. Try again soon."
+            raise Problem(503, "guard_silent", detail) from None
+        if refused is not None:
+            detail = f"The guard has no room for it, and nothing was done: {refused}."
+            raise Problem(409, "guard_refused", detail)
+
+
+async def _ending(
+    tx: Connection, device_id: UUID, enrollment_id: UUID | None, reach: Reach
+) -> Told:
+    """The enrollment that a person wants to end; raises Problem."""
+    device = await find(tx, device_id, reach)
+    wanted = enrollment_id or device.current_enrollment
+    told = await enrollments.of_device(tx, device_id)
+    found = next((one for one in told if one.enrollment_id == wanted), None)
+    if found is None or found.state == "ended":
+        raise Problem(409, "not_enrolled", "This device has no such enrollment.")
+    return found
+
+
+def _fence(device_id: UUID, found: Told, caller: Caller) -> Fence:
+    return Fence(
+        found.enrollment_id, device_id, found.generation, "revoked", "revoked", caller.actor
+    )
 
 
 async def find(tx: Connection, device_id: UUID, reach: Reach) -> Device:

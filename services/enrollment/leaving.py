@@ -144,6 +144,10 @@ class Departures:
         async with connected(self._pool) as connection:
             metrics.FENCES_WAITING.set(await fences.waiting(connection))
 
+    async def charge(self, fence: Fence, actor: str) -> str | None:
+        """Why the guard has no room for what a person orders; raises InternalCallFailed."""
+        return await fencing.charge(self._internal, fence, actor)
+
     async def confirm(self, fence: Fence) -> None:
         """Tell one fence, then let what waited for it take effect; raises InternalCallFailed."""
         await fencing.tell(self._internal, fence)

@@ -106,14 +106,22 @@ class CommandContinued(CommandEvent):
 
 class GuardAlarmed(CommandEvent):
     """Somebody must look: commands were held, frozen or all cancelled, a freeze was lifted, what
-    protects is to go, somebody gets power over the guard (or was vetoed), or a device was erased or
-    left management and Muster had not asked for it.
+    protects is to go, somebody gets power over the guard (or was vetoed), a device was erased or
+    left management and Muster had not asked for it, or an act that is no command was refused.
     """
 
     TYPE: ClassVar[str] = "muster.guard.alarmed.v1"
     alarm_id: UUID
     kind: Literal[
-        "held", "frozen", "lifted", "cancelled", "weakened", "empowered", "vetoed", "unasked"
+        "held",
+        "frozen",
+        "lifted",
+        "cancelled",
+        "weakened",
+        "empowered",
+        "vetoed",
+        "unasked",
+        "refused",
     ]
     actor: Short
     reason: Text

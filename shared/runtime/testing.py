@@ -56,7 +56,7 @@ class RecordedCalls(InternalClient):
         self.answers: dict[tuple[str, str], dict[str, Any]] = {}
         """By service and path; what is not listed is answered {}."""
         self.failing: set[str] = set()
-        """Services that do not answer."""
+        """Services that do not answer, or paths that nobody does."""
         self.tokens: list[str] = []
         """Of the people that were asked for."""
         self.statuses: dict[tuple[str, str], int] = {}
@@ -66,7 +66,7 @@ class RecordedCalls(InternalClient):
         self, service: str, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         self.calls.append((service, method, path, body))
-        if service in self.failing:
+        if self.failing & {service, path}:
             raise InternalCallFailed(service, None, "no answer (as the test wants)")
         return self.answers.get((service, path), {})
 

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from shared.apple import cms
 from shared.events.commands import CommandRequested
 from shared.runtime.testing import Answer
-from tests.attacks.stolen import API, Device, World, key_of
+from tests.attacks.stolen import API, Device, Harm, World, key_of
 from tests.command_queue.approving import Person
 from tests.command_queue.fleet import Authority
 
@@ -271,12 +271,34 @@ class Thief:
         """Each account destroys one device after the other, in ever new disguises, until held."""
         for number, actor in enumerate(self.actors):
             for step in range(100):
+                if step % 3 == 2 and not await self.end_enrollment(actor):
+                    break
                 kind, params = DRIPS[(self._next + number) % len(DRIPS)]
                 devices = self.fresh()
                 accepted = await self.ask(DESTRUCTIVE, kind, params, devices, actor=actor)
                 if accepted["state"] == "held":
                     break
                 assert step < 50, "no end to it"
+
+    async def end_enrollment(self, actor: str) -> bool:
+        """Revoke a device; enrollment asks the guard first. False: it has no room."""
+        [device], now = self.fresh(), self.world.clock.now()
+        charge_id = uuid4()
+        body = {
+            "charge_id": str(charge_id),
+            "what": "ending an enrollment",
+            "actor": actor,
+            "command_class": DESTRUCTIVE,
+            "device_ids": [str(device.device_id)],
+        }
+        path = "/internal/v1/commands/charge"
+        answer = await self.world.queue.call("POST", path, body, as_service="enrollment")
+        assert answer.status == 200, answer.text
+        if answer.json["refused"]:
+            return False
+        self.world.asked[charge_id] = DESTRUCTIVE
+        self.world.harm.append(Harm(now, device.device_id, charge_id, "revoke"))
+        return True
 
     async def harass(self) -> None:
         """The same with what disrupts, 50 devices at once."""

@@ -13,9 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from prometheus_client import REGISTRY
 
+from services.enrollment.fencing import CHARGE_PATH
 from shared.events.audit import AuditRecorded
 from shared.events.devices import CertificateRevoked, DeviceUnenrolled
-from tests.enrollment.conftest import Apple, House
+from shared.runtime.testing import Answer
+from tests.enrollment.conftest import API, FENCE, Apple, House
 
 CRL = "/pki/crl/device-identity-1.crl"
 CA = "/pki/ca/device-identity-1.cer"
@@ -165,7 +167,7 @@ async def test_a_revocation_stays_pending_until_it_is_fenced(house: House, judge
     device = await house.enrolled()
     device_id = await house.id_of(device)
     await house.told()
-    house.others.failing.add("command_queue")
+    house.others.failing.add(FENCE)
     answer = await house.call("POST", f"/devices/{device_id}/revoke", {"reason": "lost"})
     assert answer == {"state": "pending"}
     assert not (await house.told()).of(DeviceUnenrolled)
@@ -180,6 +182,38 @@ async def test_a_revocation_stays_pending_until_it_is_fenced(house: House, judge
     assert told.one(DeviceUnenrolled).reason == "revoked"
     assert "leaf.pem: revoked" in await judge.ocsp(device)
     assert not await house.query("SELECT FROM fence")
+
+
+async def _revoked(house: House, device_id: object) -> Answer:
+    order = {"reason": "tidy up"}
+    path = f"{API}/devices/{device_id}/revoke"
+    return await house.service.call("POST", path, order, actor="ada")
+
+
+async def test_a_revocation_is_charged_before_anything_is_done(house: House) -> None:
+    """security.md, The guard: everything that can harm is charged, not only commands."""
+    device = await house.enrolled()
+    device_id = await house.id_of(device)
+    await house.told()
+    house.others.answers["command_queue", CHARGE_PATH] = {"refused": "25 of 25 are spent"}
+    refused = await _revoked(house, device_id)
+    assert (refused.status, refused.json["code"]) == (409, "guard_refused")
+    assert "25 of 25 are spent" in refused.json["detail"]
+    house.others.failing.add(CHARGE_PATH)
+    silent = await _revoked(house, device_id)
+    assert (silent.status, silent.json["code"]) == (503, "guard_silent")
+    assert not (await house.told()).events
+    assert not await house.query("SELECT FROM fence")
+    house.others.failing.clear()
+    house.others.answers.clear()
+    house.others.calls.clear()
+    assert (await _revoked(house, device_id)).json == {"state": "ended"}
+    asked = [(path, body) for _, _, path, body in house.others.calls]
+    assert [path for path, _ in asked] == [CHARGE_PATH, FENCE]
+    body = asked[0][1]
+    assert body is not None
+    assert (body["actor"], body["command_class"]) == ("ada", "destructive")
+    assert body["device_ids"] == [str(device_id)]
 
 
 async def test_a_check_out_is_stored_at_once_and_fenced_by_a_job(

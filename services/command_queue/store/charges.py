@@ -30,6 +30,7 @@ SELECT command_id, $5, targets, command_class, actor
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[])
   AS told (command_id, targets, command_class, actor)
 """
+IS_CHARGED = "SELECT EXISTS (SELECT FROM charge WHERE command_id = $1)"
 FORGET = "DELETE FROM charge WHERE charged_at < $1"
 COUNT_FLEET = """
 UPDATE installation SET fleet = (SELECT count(*) FROM presence WHERE last_seen_at > $1)
@@ -86,6 +87,10 @@ async def add(tx: Connection, charges: Sequence[Charge], now: datetime) -> None:
         [one.actor for one in charges],
         now,
     )
+
+
+async def is_charged(tx: Connection, charge_id: UUID) -> bool:
+    return bool(await tx.fetchval(IS_CHARGED, charge_id))
 
 
 async def forget(tx: Connection, now: datetime) -> None:

@@ -37,6 +37,27 @@ WHERE enrollment.generation < excluded.generation
    OR enrollment.generation = excluded.generation AND excluded.state <> 'pending'
 """
 
+# Enrollments that are good until this moment, and of which no erase and no removal of their profile
+# is out or was acknowledged. Asked before the fence stands: a repeat finds nothing.
+UNASKED = """
+SELECT named.enrollment_id FROM unnest($1::uuid[]) AS named (enrollment_id)
+JOIN enrollment AS e USING (enrollment_id)
+WHERE e.state = 'enrolled' AND NOT EXISTS (
+    SELECT FROM pending AS p JOIN command AS c USING (command_id)
+    WHERE p.device_id = e.device_id AND p.state IN ('sent', 'deferred', 'cancel_requested')
+      AND c.request_type IN ('EraseDevice', 'RemoveProfile') AND c.command_class = 'destructive'
+) AND NOT EXISTS (
+    SELECT FROM outcome AS o
+    CROSS JOIN LATERAL (
+        SELECT request_type, command_class FROM any_command
+        WHERE any_command.command_id = o.command_id OFFSET 0
+    ) AS c
+    WHERE o.device_id = e.device_id AND o.enrollment_id = e.enrollment_id
+      AND o.command_id > $2 AND o.state = 'acknowledged'
+      AND c.request_type IN ('EraseDevice', 'RemoveProfile') AND c.command_class = 'destructive'
+)
+"""
+
 OF_DEVICES = """
 SELECT enrollment_id, ordinal, generation, state, shown, fenced_at FROM fence
 WHERE device_id = ANY($1)
@@ -99,3 +120,8 @@ async def take_down(tx: Connection, enrollments: Collection[UUID]) -> None:
 
 def _columns(fences: Sequence[Fence]) -> list[list[Any]]:
     return [[getattr(one, name) for one in fences] for name in Fence.__dataclass_fields__]
+
+
+async def unasked(tx: Connection, enrollments: Sequence[UUID], after: UUID) -> set[UUID]:
+    """Those that end now although nobody asked, by a command above `after`, for what ends them."""
+    return {row["enrollment_id"] for row in await tx.fetch(UNASKED, enrollments, after)}

@@ -50,6 +50,7 @@ _ALARMS: Final = {
     "vetoed": "{actor} vetoed new power: {why}",
     "empowered": "{why}; until it counts it can be vetoed",
     "unasked": f"{DEVICE}: {{why}}",
+    "refused": "what {actor} wanted was refused: {why}",
 }
 VERDICTS: Final = {
     "compliant": "complies with",
