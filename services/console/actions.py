@@ -35,6 +35,7 @@ class Action:
     """As a button says it."""
     effect: str
     """What becomes of the device: the sentence that a person must have read."""
+    effect_on_many: str
     icon: str
     inputs: tuple[Input, ...] = ()
     destructive: bool = False
@@ -68,6 +69,8 @@ ACTIONS: Final = (
         "Lock",
         "The screen locks at once. Whoever knows the passcode can unlock it; without a passcode"
         " anybody can.",
+        "Their screens lock at once. Whoever knows the passcode of one can unlock it; without a"
+        " passcode anybody can.",
         "lock",
         inputs=(
             Input("message", "Message on the locked screen", 1000),
@@ -80,6 +83,7 @@ ACTIONS: Final = (
         "device.restart",
         "Restart",
         "The device restarts at once. What is not saved may be lost.",
+        "They restart at once. What is not saved may be lost.",
         "refresh",
     ),
     Action(
@@ -87,6 +91,7 @@ ACTIONS: Final = (
         "device.shutdown",
         "Shut down",
         "The device shuts down at once, and is not reached again until somebody turns it on.",
+        "They shut down at once, and none is reached again until somebody turns it on.",
         "power",
     ),
     Action(
@@ -94,6 +99,7 @@ ACTIONS: Final = (
         "device.clear_passcode",
         "Clear passcode",
         "The passcode is gone at once: whoever holds the device opens it until a new one is set.",
+        "Their passcodes are gone at once: whoever holds one opens it until a new one is set.",
         "lock-open",
     ),
     Action(
@@ -102,6 +108,7 @@ ACTIONS: Final = (
         "Erase",
         "Everything on the device is erased for good, and it leaves management. Nothing brings it"
         " back.",
+        "Everything on them is erased for good, and they leave management. Nothing brings it back.",
         "trash",
         destructive=True,
     ),
@@ -110,7 +117,8 @@ REFRESH: Final = Action(
     "refresh",
     "inventory.refresh",
     "Refresh inventory",
-    "The devices are asked what they are. Nothing on them changes.",
+    "The device is asked what it is. Nothing on it changes.",
+    "They are asked what they are. Nothing on them changes.",
     "refresh",
     harmless=True,
     fixed={"section": "device_information"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -161,9 +161,15 @@ class Trial:
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
-    async def hears(self, *events: Event, service: str, sequence: int | None = None) -> None:
+    async def hears(
+        self,
+        *events: Event,
+        service: str,
+        sequence: int | None = None,
+        at: datetime | None = None,
+    ) -> None:
         """Let the service handle events as if `service` had sent them; see `travelled`."""
-        arrived = travelled(*events, service=service, sequence=sequence)
+        arrived = travelled(*events, service=service, sequence=sequence, at=at)
         await apply(self.context.road, self.running.name, self.parts.handlers, arrived)
 
     async def run_job(self, name: str) -> bool | None:

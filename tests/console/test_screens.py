@@ -16,7 +16,7 @@ from playwright.async_api import Page, ViewportSize
 from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.compliance import VerdictState
-from shared.events.devices import Ownership, Platform
+from shared.events.devices import DeviceEnrolled, Ownership, Platform
 from shared.runtime.testing import RecordedCalls
 from tests.conftest import REPOSITORY
 from tests.console.auditing import did, hear, told
@@ -53,7 +53,9 @@ async def _fleet(view: Console) -> list[UUID]:
     for number in range(30):
         who = _PEOPLE[number % len(_PEOPLE)]
         platform, noun, model, product, version = _KINDS[number % len(_KINDS)]
+        enrolled = START - timedelta(days=(number * number) % 29, hours=1)
         device_id = await view.device(
+            enrolled_at=enrolled,
             name=f"{who}'s {noun}",
             serial=f"C39XK{number:05}",
             udid=f"00008110-{number:016X}",
@@ -66,20 +68,31 @@ async def _fleet(view: Console) -> list[UUID]:
             supervised=number % 7 != 6,
             tags=["field"] if number % 4 == 0 else [],
         )
+        joined = DeviceEnrolled(
+            device_id=device_id,
+            enrollment_id=uuid7(),
+            generation=1,
+            channel_id=uuid7(),
+            platform=platform,
+            ownership=Ownership.CORPORATE,
+            enrolled_at=enrolled,
+        )
+        await view.service.hears(joined, service="enrollment", at=enrolled)
         await view.seen(device_id, timedelta(minutes=7 * number))
         await view.verdict(device_id, policy, _STATES[number % len(_STATES)])
         devices.append(device_id)
     await view.group("Field service", *devices[:4])
-    for device_id in devices[:3]:
+    for number, device_id in enumerate(devices):
+        at = START - timedelta(days=number % 11, hours=2)
         finished = CommandFinished(
             device_id=device_id,
             command_id=uuid7(),
             kind="device.lock",
-            state=TargetState.ACKNOWLEDGED,
-            queued_at=START,
-            finished_at=START,
+            state=TargetState.FAILED if number % 9 == 8 else TargetState.ACKNOWLEDGED,
+            queued_at=at,
+            finished_at=at,
         )
-        await view.service.hears(finished, service="command_queue")
+        await view.service.hears(finished, service="command_queue", at=at)
     return devices
 
 
