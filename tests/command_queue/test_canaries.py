@@ -78,7 +78,12 @@ async def test_a_few_have_it_first_and_the_others_when_a_person_says_so(
     assert created.canary == 5
     [told] = [one for one in events if isinstance(one, CommandContinued)]
     assert (told.actor, told.answered, told.targets) == ("bob", 5, WIDE - 5)
-    assert "command.continue" in [e.action for e in events if isinstance(e, AuditRecorded)]
+    audits = [e for e in events if isinstance(e, AuditRecorded)]
+    [entry] = [e for e in audits if e.action == "command.continue"]
+    assert (entry.actor, entry.target, entry.source) == ("bob", command_id, "127.0.0.1")
+    assert entry.permission == "command.configuration.install"
+    assert entry.meta.correlation_id == answer.headers["X-Correlation-Id"]
+    assert entry.after
     assert (await _go_on(fleet, command_id)).status == 409
     await fleet.job("sweep ended commands")
     assert len(await fleet.finished()) == WIDE

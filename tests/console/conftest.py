@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,15 @@ import pytest
 from services.console.step_up import StepUp
 from shared.runtime.testing import RecordedCalls
 from tests.console.fleet import Console, console
+from tests.console.on_record import watched
 from tools.embedded.testing import MakeDatabase
+
+
+@pytest.fixture(autouse=True)
+def on_record(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No page changes anything without an entry of the audit, whatever a test is about."""
+    with watched(monkeypatch):
+        yield
 
 
 @pytest.fixture
