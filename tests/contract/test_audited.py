@@ -25,7 +25,7 @@ from tests.command_queue.approving import Person, aged
 from tests.command_queue.fleet import Fleet
 from tests.console import on_record
 from tests.contract.scenes import SCENES, Scene
-from tests.enrollment.conftest import House, _make_keys
+from tests.enrollment.conftest import Apple, House, _make_keys
 from tests.enrollment.test_quarantine import impostor_of
 from tools.cli import services
 from tools.embedded.testing import MakeDatabase
@@ -201,11 +201,26 @@ async def _enrollment(walk: Walk) -> None:
     context = walk.service.context
     clock, others = cast("FixedClock", context.clock), cast("RecordedCalls", context.internal)
     house = House(walk.service, clock, others, _make_keys())
+    released, refused = "lobby.release", "lobby.refuse"
     known = await house.enrolled()
-    waiting = await impostor_of(house, known)
-    await house.check_in(waiting, waiting.authenticate())
+    await _waits(house, known)
     waits = await house.id_of(known)
-    await walk("POST", f"{one}/release", REASON, action="device.release", id=waits)
+    await walk("POST", f"{one}/release", REASON, action=released, id=waits)
+    lobby = f"{base}/lobby/{{enrollment_id}}"
+    for verb, action in (("release", released), ("refuse", refused)):
+        its = await _waits(house, await house.enrolled())
+        await walk("POST", f"{lobby}/{verb}", REASON, action=action, enrollment_id=its)
+
+
+async def _waits(house: House, known: Apple) -> str:
+    """The enrollment of somebody who claims to be this device."""
+    impostor = await impostor_of(house, known)
+    await house.check_in(impostor, impostor.authenticate())
+    rows = await house.query(
+        "SELECT enrollment_id FROM enrollment WHERE state = 'quarantined' "
+        "ORDER BY enrollment_id DESC LIMIT 1"
+    )
+    return str(rows[0]["enrollment_id"])
 
 
 async def _command_queue(walk: Walk) -> None:
