@@ -24,6 +24,8 @@ from tools.embedded.cluster import Cluster, Part
 from tools.embedded.processes import tail
 
 DESTROYED_IN_AN_HOUR = 30
+CONSOLE_URL = "http://localhost:8080"
+"""What people's keys answer for; nobody is asked there."""
 
 
 def _window(targets: int) -> str:
@@ -37,6 +39,9 @@ SETTINGS = {
     "MUSTER_PUSH_NOTIFIER_NOT_NOW_WAIT": "3",
     "MUSTER_PUSH_NOTIFIER_SEND_TIMEOUT": "3",
     "MUSTER_COMMAND_QUEUE_UNANSWERED_SECONDS": "3600",
+    # Two people lift freezes, and nobody has three days for them to grow old.
+    "MUSTER_COMMAND_QUEUE_NEW_POWER_HOURS": "0",
+    "MUSTER_COMMAND_QUEUE_CONSOLE_URL": CONSOLE_URL,
     # Of destruction as much as hurts; restarts as many as there are.
     "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ALL": _window(DESTROYED_IN_AN_HOUR),
     "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ACTOR": _window(1000),

@@ -16,11 +16,13 @@ from typing import Any
 import aiohttp
 from aiokafka.errors import KafkaError
 
+from services.command_queue.lifting import NEEDS
 from shared.db.pool import TRANSIENT
 from tests.chaos.storm import check_commands, check_events, check_state
 from tests.chaos.storm.calm import until_quiet
 from tests.chaos.storm.devices import Fleet, Living
 from tests.chaos.storm.faults import KINDS, STRUCK_NOTHING, Fault, schedule, victims_of
+from tests.chaos.storm.holders import appoint
 from tests.chaos.storm.ledger import Ledger
 from tests.chaos.storm.people import People
 from tests.chaos.storm.rebuilding import empty_projections
@@ -196,7 +198,7 @@ class Storm:
         ids = sorted(living.book.device_id for living in self.fleet.devices)
         self.people = People(
             self.stage, self.session, self.ledger, Random(chance.getrandbits(64)), ids,
-            self.plan.pace,
+            await appoint(self.stage, NEEDS), self.plan.pace,
         )  # fmt: skip
 
     async def _left(self, device_id: str) -> bool:
