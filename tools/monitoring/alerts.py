@@ -97,6 +97,21 @@ EVENTS = (
         "events",
         f"{_SERVICE}: {_COUNT} events were given up and wait for a person",
     ),
+    Alert(
+        "MusterAuditBroken",
+        "sum by (where) (increase(muster_console_audit_faults_total[1h])) > 0",
+        "page",
+        "audit",
+        "The audit does not hold together (found by: {{ $labels.where }})",
+    ),
+    Alert(
+        "MusterAuditUnsigned",
+        "sum(increase(muster_console_audit_roots_total[10m])) < 1",
+        "ticket",
+        "audit",
+        "No root of the audit was signed for ten minutes",
+        "5m",
+    ),
 )
 
 DEVICES = (
