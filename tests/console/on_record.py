@@ -67,6 +67,7 @@ MAY_CHANGE_NOTHING: Final = frozenset({("POST", "/me/sessions/{session_id}/end")
 """A session of somebody else, or one that is over, is answered like one that was ended just now."""
 _COMMANDS, _INVENTORY = "/api/v1/commands", "/api/v1/inventory/devices/{device_id}"
 _ENROLLMENT, _PUSH = "/api/v1/enrollment", "/api/v1/push"
+_GROUPS: Final = "/api/v1/inventory/groups"
 FORWARDED: Final[Mapping[Key, Key]] = {
     ("POST", page): (method, path)
     for page, (method, path) in {
@@ -74,6 +75,11 @@ FORWARDED: Final[Mapping[Key, Key]] = {
         "/devices/{device_id}/refresh": ("POST", f"{_INVENTORY}/refresh"),
         "/devices/{device_id}/wake": ("POST", f"{_PUSH}/devices/{{device_id}}/wake"),
         "/bulk/{name}": ("POST", _COMMANDS),
+        "/groups": ("POST", _GROUPS),
+        "/groups/place": ("POST", f"{_GROUPS}/{{group_id}}/members"),
+        "/groups/{group_id}": ("PATCH", f"{_GROUPS}/{{group_id}}"),
+        "/groups/{group_id}/delete": ("DELETE", f"{_GROUPS}/{{group_id}}"),
+        "/groups/{group_id}/members/remove": ("POST", f"{_GROUPS}/{{group_id}}/members/remove"),
         "/approvals/freeze": ("POST", f"{_COMMANDS}/freeze"),
         "/approvals/cancel-all": ("POST", f"{_COMMANDS}/cancel-all"),
         "/approvals/powers/{account_id}/veto": ("POST", f"{_COMMANDS}/powers/{{account_id}}/veto"),

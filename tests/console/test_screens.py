@@ -33,6 +33,7 @@ SIZES = {
 }
 COMMANDS = "/api/v1/commands"
 COMMAND_ID = uuid7()
+GROUP_ID = uuid7()
 _PEOPLE = ("Ada", "Grace", "Jonas", "Tove", "Emil", "Mary", "Alan", "Edsger", "Barbara", "Linus")
 _KINDS = (
     (Platform.IOS, "iPhone", "iPhone 15", "iPhone15,4", "17.6.1"),
@@ -135,6 +136,8 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     }
     erase = command | {
         "kind": "device.erase",
+        "request_type": "EraseDevice",
+        "summary": {"request_type": "EraseDevice"},
         "command_class": "destructive",
         "state": "held",
         "target_count": 12,
@@ -189,6 +192,7 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
         f"{COMMANDS}/budgets": {"items": budgets},
         **_guarded(erase),
     }
+    _grouped(calls, devices, actor)
     for path, answer in answers.items():
         calls.answers["command_queue", path] = answer
     calls.answers["inventory", f"/api/v1/inventory/devices/{devices[3]}/facts"] = {
@@ -232,6 +236,40 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     }
 
 
+def _grouped(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
+    """Groups, and who is in one."""
+    api = "/api/v1/inventory/groups"
+    field = {
+        "group_id": str(GROUP_ID),
+        "name": "Field service",
+        "description": "Vans and what is in them",
+        "protected": True,
+        "members": 4,
+        "created_at": (START - timedelta(days=40)).isoformat(),
+        "created_by": actor,
+        "changed_at": (START - timedelta(days=3)).isoformat(),
+        "changed_by": actor,
+    }
+    empty = field | {"name": "Board", "description": None, "members": 0, "protected": False}
+    members = [
+        {
+            "device_id": str(device_id),
+            "name": f"{_PEOPLE[number]}'s {_KINDS[number % len(_KINDS)][1]}",
+            "serial": f"C39XK{number:05}",
+            "platform": _KINDS[number % len(_KINDS)][0],
+            "added_at": (START - timedelta(days=number)).isoformat(),
+            "added_by": actor,
+        }
+        for number, device_id in enumerate(devices[:4])
+    ]
+    calls.answers["inventory", f"{api}?limit=50"] = {"items": [field, empty], "next": None}
+    calls.answers["inventory", f"{api}/{GROUP_ID}"] = field
+    calls.answers["inventory", f"{api}/{GROUP_ID}/members?limit=50"] = {
+        "items": members,
+        "next": None,
+    }
+
+
 def _guarded(erase: dict[str, Any]) -> dict[str, Any]:
     """What is held and frozen."""
     later = (START + timedelta(hours=24)).isoformat()
@@ -271,6 +309,9 @@ def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]
     return {
         "overview": "/",
         "devices": "/devices",
+        "groups": "/groups",
+        "group": f"/groups/{GROUP_ID}",
+        "group-place": f"/groups/place?id={devices[5]}&id={devices[6]}",
         "devices-none": "/devices?q=nobody",
         "device": one,
         **{f"device-{tab}": f"{one}?tab={tab}" for tab in ("inventory", "compliance", "timeline")},

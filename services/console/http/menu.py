@@ -18,6 +18,7 @@ class Entry:
 MENU = (
     Entry("Overview", "/", "home"),
     Entry("Devices", "/devices", "devices", "inventory.read"),
+    Entry("Groups", "/groups", "users-group", "group.read"),
     Entry("Commands", "/commands", "send", "command.read"),
     Entry("Approvals", "/approvals", "shield-check", "command.read"),
     Entry("Enrollment", "/enrollment", "qrcode", "enrollment.read"),
