@@ -6,13 +6,15 @@ console in wrong hands cannot make an approver of today one of last year.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from services.command_queue import powers
+from services.command_queue.budgets import Hold, Weight
+from services.command_queue.settings import CommandQueueSettings
 from services.command_queue.store import approvers as store
 from services.command_queue.store.approvers import Account, Key, Told
 from shared.bus.handlers import Handler
@@ -23,6 +25,7 @@ from shared.runtime.http import Reach
 
 APPROVE, UNFREEZE = powers.APPROVE, powers.UNFREEZE
 _KEPT: Final = (APPROVE, UNFREEZE)
+_OF_NEWCOMERS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,31 @@ async def standing(
         )
     reach = None if any(one.group_id is None for one in rights) else _groups(rights)
     return Standing(account, keys, reach, None, by_set_up)
+
+
+async def of_newcomers(
+    tx: Connection,
+    holds: Mapping[UUID, Hold],
+    weights: Mapping[UUID, Weight],
+    now: datetime,
+    settings: CommandQueueSettings,
+) -> dict[UUID, Hold]:
+    """What somebody new asks for takes two approvers: whoever can make accounts could else ask by
+    one and approve by another.
+    """
+    accounts = {one: account_of(weights[one].actor) for one in holds}
+    asked = {account for account in accounts.values() if account is not None}
+    old = await store.old_ones(tx, asked, now - settings.new_power_waits) if asked else set()
+    return {
+        one: hold
+        if hold.needs is None or accounts[one] is None or accounts[one] in old
+        else replace(
+            hold,
+            needs=max(hold.needs, _OF_NEWCOMERS),
+            reason=f"{hold.reason}; who asks has been here for less than three days",
+        )
+        for one, hold in holds.items()
+    }
 
 
 def _never(account: Account, permission: str) -> str | None:

@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 
 from services.command_queue import (
+    approvers,
     budgets,
     canaries,
     catalogue,
@@ -189,6 +190,8 @@ class Requests:
             return {}, []
         weights = {one.command_id: await self._weight(tx, one, now) for one in new}
         holds = await budgets.judge(tx, list(weights.values()), self._settings, now)
+        if holds:
+            holds = await approvers.of_newcomers(tx, holds, weights, now, self._settings)
         rows = [self._row(one, holds.get(one.command_id), now) for one in new]
         ordinals = await commands.add(tx, rows)
         stored = [one for one in new if one.command_id in ordinals]

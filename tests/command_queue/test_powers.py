@@ -273,3 +273,25 @@ async def test_an_approval_without_a_signature_is_none(fleet: Fleet) -> None:
     await fleet.rows("DELETE FROM approval WHERE subject_id = $1", command_id)
     await fleet.rows(moved, command_id, other)
     assert (await ada.offer(command_id))["given"] == []
+
+
+@pytest.mark.parametrize("who", ["made today", "unknown", "reset", "old", "a service's token"])
+async def test_what_a_newcomer_asks_for_takes_two_approvers(fleet: Fleet, who: str) -> None:
+    """Else whoever can make accounts asks by one of them and approves by their own."""
+    ada, bob, cleo = await aged(fleet, 3)
+    mallory = Person(fleet, fleet.clock.now())
+    if who == "made today":
+        await mallory.tell(roles=[], keys=[])
+    elif who == "reset":
+        await cleo.tell(reset_at=fleet.clock.now())
+    actors = {"reset": cleo.actor, "old": cleo.actor, "a service's token": "user:operator"}
+    phone = await fleet.enroll()
+    body = {"kind": "device.erase", "device_ids": [str(phone.device_id)], "idempotency_key": "k"}
+    answer = await fleet.trial.call("POST", API, body, actor=actors.get(who, mallory.actor))
+    command_id = answer.json["command_id"]
+    needs = 1 if who in {"old", "a service's token"} else 2
+    assert ("less than three days" in answer.json["hold_reason"]) is (needs == 2)
+    first = (await ada.approve(command_id)).json
+    assert (first["needs"], first["released"]) == (needs, needs == 1)
+    if needs == 2:
+        assert (await bob.approve(command_id)).json["released"]

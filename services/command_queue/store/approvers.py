@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -111,6 +111,11 @@ FIRST_HOUR = timedelta(hours=1)
 HOLDERS = """
 SELECT DISTINCT account_id FROM approver_right
 WHERE permission = $1 AND group_id IS NULL AND vetoed_at IS NULL ORDER BY account_id LIMIT 100
+"""
+OLD_ONES = """
+SELECT account_id FROM approver WHERE account_id = ANY($1::uuid[])
+  AND (founder OR greatest(created_at, heard_at) <= $2)
+  AND coalesce(greatest(reset_at, renewed_at), '-infinity') <= $2
 """
 COUNT = """
 UPDATE approver_key SET sign_count = $3 WHERE credential_id = $1 AND sign_count = $2 RETURNING true
@@ -239,6 +244,12 @@ async def get(tx: Connection, account_id: UUID, *permissions: str) -> Account | 
 async def holders(tx: Connection, permission: str) -> list[UUID]:
     """Accounts with a right on all devices, a hundred at most."""
     return [row["account_id"] for row in await tx.fetch(HOLDERS, permission)]
+
+
+async def old_ones(tx: Connection, account_ids: Collection[UUID], before: datetime) -> set[UUID]:
+    """Those of these accounts that came, and in the way they come in, no later than this."""
+    rows = await tx.fetch(OLD_ONES, list(account_ids), before)
+    return {row["account_id"] for row in rows}
 
 
 async def count(tx: Connection, key: Key, sign_count: int) -> bool:
