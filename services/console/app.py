@@ -33,6 +33,7 @@ from services.console.http import (
     groups,
     identity,
     keys,
+    lobby,
     overview,
     overview_page,
     own,
@@ -174,6 +175,7 @@ SERVICE = Service(
         *approvals.ROUTES,
         *commands.ROUTES,
         *enrollment.ROUTES,
+        *lobby.ROUTES,
         *command_page.ROUTES,
     ),
 )

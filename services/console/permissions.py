@@ -77,6 +77,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "group.members": "Put devices into groups and take them out",
         "enrollment.read": "See credentials, devices and certificates",
         "enrollment.credential.write": "Make and revoke enrollment credentials",
+        "lobby.decide": "Let in or refuse what waits in the lobby",
         "push.certificate": "Request and replace the push certificate",
     },
 }

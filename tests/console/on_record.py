@@ -91,6 +91,13 @@ FORWARDED: Final[Mapping[Key, Key]] = {
             "DELETE",
             f"{_ENROLLMENT}/credentials/{{id}}",
         ),
+        **{
+            f"/enrollment/lobby/{{enrollment_id}}/{word}": (
+                "POST",
+                f"{_ENROLLMENT}/lobby/{{enrollment_id}}/{word}",
+            )
+            for word in ("release", "refuse")
+        },
         "/enrollment/push/request": ("POST", f"{_PUSH}/certificate-request"),
         "/enrollment/push/certificate": ("PUT", f"{_PUSH}/certificate"),
         "/commands/{command_id}/cancel": ("POST", f"{_COMMANDS}/{{command_id}}/cancel"),

@@ -221,7 +221,7 @@ async def test_the_csv_comes_with_the_session(view: Console, browser: Browser) -
 
 
 @asynccontextmanager
-async def _listening(browser: Browser, path: str) -> AsyncIterator[Any]:
+async def listening(browser: Browser, path: str) -> AsyncIterator[Any]:
     """Yield a function that reads on to the next event of a name, and returns its data."""
     cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
     headers = {"Cookie": cookies, "Accept": "text/event-stream"}
@@ -253,7 +253,7 @@ async def test_a_row_changes_on_the_open_page(view: Console, browser: Browser) -
     )
     assert str(mine) in path
     assert str(other) not in path
-    async with asyncio.timeout(20), _listening(browser, path) as following:
+    async with asyncio.timeout(20), listening(browser, path) as following:
         assert "before" in await following(f"device-{mine}")
         await view.device(other, name="unrelated")
         await view.device(mine, name="after")
@@ -274,7 +274,7 @@ async def test_a_long_page_fits_into_the_address_of_its_news(
 
 async def test_an_outcome_reaches_the_open_device(view: Console, browser: Browser) -> None:
     device_id = await view.device(name="a")
-    async with asyncio.timeout(20), _listening(browser, f"/devices/{device_id}/live") as following:
+    async with asyncio.timeout(20), listening(browser, f"/devices/{device_id}/live") as following:
         assert ">a</h1>" in await following("head")
         event = CommandFinished(
             device_id=device_id,

@@ -21,6 +21,7 @@ ADDRESS = "https://mdm.example.org/enroll/secret-of-the-credential"
 def calls() -> RecordedCalls:
     calls = RecordedCalls()
     calls.answers["enrollment", f"{CREDENTIALS}?limit=50"] = {"items": [], "next": None}
+    calls.answers["enrollment", "/api/v1/enrollment/lobby/counts"] = {"waiting": 3}
     calls.answers["push_notifier", "/api/v1/push/certificates"] = {"items": []}
     return calls
 
@@ -52,6 +53,7 @@ async def test_credentials_tell_their_state(owner: Browser, calls: RecordedCalls
     empty = words_of(await owner.get("/enrollment"))
     assert "No credential was made yet" in empty
     assert "No push certificate yet" in empty
+    assert "Lobby 3 wait" in empty
     gone = START.isoformat()
     rows = [
         _credential(serials="any", leaked_at=gone),

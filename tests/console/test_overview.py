@@ -132,9 +132,7 @@ async def test_what_happened_is_told_in_sentences(view: Console) -> None:
             before={"name": "a", "tags": []},
             after={"name": "b", "tags": []},
         ),
-        DeviceQuarantined(
-            device_id=device_id, enrollment_id=uuid7(), reasons=["certificate_unknown"]
-        ),
+        DeviceQuarantined(device_id=device_id, enrollment_id=uuid7(), reasons=["serial_unlisted"]),
         DeviceUnenrolled(
             device_id=device_id, enrollment_id=uuid7(), generation=1, reason="check_out"
         ),
@@ -162,7 +160,7 @@ async def test_what_happened_is_told_in_sentences(view: Console) -> None:
             "Ada's iPhone enrolled",
             "Ada's iPhone enrolled again",
             "ada changed name of Ada's iPhone",
-            "Ada's iPhone waits in quarantine: certificate unknown",
+            "What claims to be Ada's iPhone waits in the lobby: its serial is not on the list",
             "Ada's iPhone left management: its profile was removed",
             "ada asked to erase 1,200 devices, held for approval",
             "Asked by ada to erase Ada's iPhone: the device failed",

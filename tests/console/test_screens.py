@@ -219,6 +219,48 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
         ],
         "next": None,
     }
+    guest = {
+        "enrollment_id": str(COMMAND_ID),
+        "device_id": str(devices[4]),
+        "udid": "00008110-0000000000000004",
+        "conflicts_with": str(devices[4]),
+        "reasons": ["hardware_known", "address_changed"],
+        "score": 100,
+        "credential_id": str(uuid7()),
+        "credential_name": "Field phones",
+        "handed_to": "203.0.113.7",
+        "address": "198.51.100.20",
+        "waits_since": (START - timedelta(hours=2)).isoformat(),
+        "expires_at": (START + timedelta(days=7)).isoformat(),
+        "authenticated_at": START.isoformat(),
+        "decision": None,
+        "decided_by": None,
+        "decided_at": None,
+        "decision_reason": None,
+        "claimed": {"name": "Emil's iPad", "serial": "C39XK00004", "product": "iPad13,18"},
+        "mode": "device",
+        "ownership": "corporate",
+        "user": None,
+    }
+    known = {
+        "device_id": str(devices[4]),
+        "name": "Emil's iPad",
+        "serial": "C39XK00004",
+        "udid": "00008110-0000000000000004",
+        "model": "iPad (10th generation)",
+        "product": "iPad13,18",
+        "os_version": "18.1",
+        "user": "emil@example.org",
+        "ownership": "corporate",
+        "state": "enrolled",
+        "last_seen": START.isoformat(),
+    }
+    stranger = guest | {"reasons": ["serial_unlisted"], "score": 50, "address": None}
+    stranger["claimed"] = {"name": "iPhone", "serial": "F2LXK00099"}
+    lobby = "/api/v1/enrollment/lobby"
+    calls.answers["enrollment", f"{lobby}?limit=50"] = {"items": [guest, stranger], "next": None}
+    calls.answers["enrollment", f"{lobby}/counts"] = {"waiting": 2}
+    calls.answers["enrollment", f"{lobby}/{COMMAND_ID}"] = guest | {"device": known}
     calls.answers["push_notifier", "/api/v1/push/certificates"] = {
         "items": [
             {
@@ -325,6 +367,8 @@ def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]
         "approval": f"/approvals/{COMMAND_ID}",
         "approval-freeze": f"/approvals/freezes/{COMMAND_ID}",
         "enrollment": "/enrollment",
+        "lobby": "/enrollment/lobby",
+        "lobby-guest": f"/enrollment/lobby/{COMMAND_ID}",
         "audit": "/audit",
         "audit-none": "/audit?target=nobody",
         "audit-entry": f"/audit/entries/{entry}",

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from services.enrollment.fencing import CHARGE_PATH
 from shared.events.audit import AuditRecorded
 from shared.events.base import uuid7
 from shared.events.devices import (
@@ -182,6 +183,27 @@ async def test_an_impostor_that_checks_out_during_its_release_harms_nobody(house
     assert status in (200, 404, 409)
     displaced = [one for one in house.fences if one["enrollment_id"] != str(enrollment_id)]
     assert len(displaced) == (1 if status == 200 else 0)
+
+
+async def test_displacing_a_device_is_charged_before_anything_is_done(house: House) -> None:
+    """Who may decide must not be able to end a fleet by letting impostors in."""
+    device = await house.enrolled()
+    _, enrollment_id = await impostor(house, device)
+    await house.told()
+    house.others.answers["command_queue", CHARGE_PATH] = {"refused": "25 of 25 are spent"}
+    status, problem = await decide(house, enrollment_id, "release")
+    assert (status, problem["code"]) == (409, "guard_refused")
+    house.others.answers.clear()
+    house.others.failing.add("command_queue")
+    assert (await decide(house, enrollment_id, "release"))[0] == 503
+    assert house.fences == []
+    assert not (await house.told()).events
+    assert (await house.check_in(device, device.token_update())).status == 200
+    house.others.failing.clear()
+    _, alone = await stranger(house)
+    assert (await decide(house, alone, "release"))[0] == 200
+    charges = [path for _, _, path, _ in house.others.calls if path == CHARGE_PATH]
+    assert len(charges) == 2  # who displaces nobody is not charged
 
 
 async def test_who_takes_itself_out_of_the_lobby_ends_nothing_else(house: House) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.http.keys import VIEWS
+from services.console.http.lobby import waiting_now
 from services.console.http.pages import ask, go_to, page, parse_form, person
 from services.console.http.step_up import confirmed
 from services.console.http.words import CHOICES, SHOWN
@@ -71,6 +72,7 @@ async def show_enrollment(request: web.Request) -> web.StreamResponse:
         request,
         "enrollment/index.html",
         credentials=credentials,
+        waiting=await waiting_now(request),
         trouble=trouble,
         certificates=certificates["items"],
         silent=silent,

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from services.console.views.sentences import LOBBY_REASONS
+
+__all__ = ["CHOICES", "LOBBY_REASONS", "LOBBY_STATES", "SHOWN", "Words"]
+
 Words = Mapping[str, tuple[str, str]]
 """Value → (word, Tabler's colour)."""
 
@@ -80,6 +84,13 @@ CLASS: Final[Words] = {
     "harmless": ("Harmless", "secondary"),
     "disruptive": ("Disruptive", "yellow"),
     "destructive": ("Destructive", "red"),
+}
+LOBBY_STATES: Final[Words] = {
+    "waiting": ("Waits for a decision", "orange"),
+    "released": ("Let in", "green"),
+    "refused": ("Refused", "red"),
+    "expired": ("Not decided in time, refused", "secondary"),
+    "left": ("Left by itself", "secondary"),
 }
 SHOWN: Final = {
     "command": COMMAND,

@@ -34,6 +34,7 @@ from shared.events.devices import (
     DeviceEnrolled,
     DeviceImported,
     DeviceQuarantined,
+    DeviceRefused,
     DeviceReleased,
     DeviceUnenrolled,
 )
@@ -104,6 +105,10 @@ def _unenrolled(event: DeviceUnenrolled) -> store.Happening:
 
 def _quarantined(event: DeviceQuarantined) -> store.Happening:
     return _happening(event, "device.quarantined", reasons=event.reasons)
+
+
+def _refused(event: DeviceRefused) -> store.Happening:
+    return _happening(event, "device.refused", event.actor, how=event.how, reason=event.reason)
 
 
 def _released(event: DeviceReleased) -> store.Happening:
@@ -241,6 +246,7 @@ NOTED: Final[Handlers] = {
     DeviceImported: noting(_imported, "imported"),
     DeviceUnenrolled: noting(_unenrolled, "unenrolled"),
     DeviceQuarantined: noting(_quarantined, "quarantined"),
+    DeviceRefused: noting(_refused),
     DeviceReleased: noting(_released),
     DeviceChanged: noting(_changed),
     CommandCancelled: noting(_cancelled),

@@ -35,6 +35,21 @@ _LEFT: Final = {
     "revoked": "left management: its certificate was revoked",
     "superseded": "left management: the same hardware enrolled anew",
 }
+LOBBY_REASONS: Final = {
+    "hardware_known": "known hardware with a new certificate and no proof",
+    "hardware_split": "its UDID and its serial belong to different devices",
+    "bound_serial_untold": "the credential is for one serial, and it tells none",
+    "bound_platform_untold": "the credential is for one platform, and it does not tell which it is",
+    "credential_reused": "its credential has leaked: others asked for it",
+    "challenge_reused": "its profile was tried with two keys",
+    "serial_unlisted": "its serial is not on the list",
+    "serial_untold": "it tells no serial",
+    "refused_before": "it was refused before",
+    "credential_spread": "its credential was used from many addresses",
+    "address_crowded": "too many came from its address",
+    "address_changed": "its profile was asked for from another address",
+}
+"""Why an enrollment waits, by enrollment's codes (docs/lobby.md)."""
 _OUTCOMES: Final = {
     "acknowledged": "the device did it",
     "verified": "done and verified",
@@ -95,8 +110,18 @@ def _left(detail: Row, _actor: str) -> str:
 
 
 def _quarantined(detail: Row, _actor: str) -> str:
-    reasons = ", ".join(one.replace("_", " ") for one in detail.get("reasons", []))
-    return f"{DEVICE} waits in quarantine" + (f": {reasons}" if reasons else "")
+    reasons = "; ".join(LOBBY_REASONS.get(one, one) for one in detail.get("reasons", []))
+    return f"What claims to be {DEVICE} waits in the lobby" + (f": {reasons}" if reasons else "")
+
+
+def _refused(detail: Row, actor: str) -> str:
+    claimer = f"what claimed to be {DEVICE}"
+    if detail.get("how") == "left":
+        return f"What claimed to be {DEVICE} left the lobby"
+    if detail.get("how") == "expired":
+        return f"Nobody decided about {claimer}: it is refused"
+    reason = detail.get("reason")
+    return f"{actor} refused {claimer}" + (f": {reason}" if reason else "")
 
 
 def _changed(detail: Row, actor: str) -> str:
@@ -151,6 +176,7 @@ _SAY: Final[Mapping[str, Callable[[Row, str], str]]] = {
     "device.imported": lambda _, actor: f"{actor} imported {DEVICE}",
     "device.unenrolled": _left,
     "device.quarantined": _quarantined,
+    "device.refused": _refused,
     "device.released": lambda d, actor: f"{actor} released {DEVICE}: {d.get('reason', '')}",
     "device.changed": _changed,
     "command.created": _asked,

@@ -36,6 +36,7 @@ from shared.events.devices import (
     DeviceEnrolled,
     DeviceImported,
     DeviceQuarantined,
+    DeviceRefused,
     DeviceReleased,
     DeviceUnenrolled,
 )
@@ -57,6 +58,7 @@ _OF: Final[dict[str, tuple[type[Event], ...]]] = {
         DeviceImported,
         DeviceUnenrolled,
         DeviceQuarantined,
+        DeviceRefused,
         DeviceReleased,
         DeviceChanged,
         CertificateIssued,
