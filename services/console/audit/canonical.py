@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ class Content:
 
     @property
     def hash(self) -> str:
-        return _hash(_CONTENT, *astuple(self))
+        return _hash(_CONTENT, *vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Link:
 
     @property
     def hash(self) -> str:
-        return _hash(_LINK, *astuple(self))
+        return _hash(_LINK, *vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Root:
     @property
     def statement(self) -> bytes:
         """What is signed."""
-        return _bytes(_ROOT, *astuple(self))
+        return _bytes(_ROOT, *vars(self).values())
 
     @property
     def hash(self) -> str:
@@ -127,7 +127,7 @@ class Root:
 def heads_hash(heads: Iterable[Head]) -> str:
     """Of all chains that have a link, by topic and partition."""
     ordered = sorted(heads, key=lambda head: head.key)
-    return _hash(_HEADS, *(value for head in ordered for value in astuple(head)))
+    return _hash(_HEADS, *(value for head in ordered for value in vars(head).values()))
 
 
 def instant(value: datetime) -> str:
