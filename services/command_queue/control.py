@@ -32,6 +32,8 @@ class By:
     permission: str
     reason: str | None
     source: str | None = None
+    via: str | None = None
+    """The session or token that acts."""
 
 
 class Control:
@@ -143,4 +145,5 @@ def audited(
         after=None if after is None else dict(after),
         reason=by.reason,
         source=by.source,
+        via=by.via,
     )

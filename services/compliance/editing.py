@@ -29,6 +29,8 @@ class By:
     actor: str
     source: str | None = None
     reason: str | None = None
+    via: str | None = None
+    """The session or token that acts."""
 
 
 class Editor:
@@ -151,6 +153,7 @@ async def _tell(
                 after=dict(after) if after else None,
                 reason=by.reason,
                 source=by.source,
+                via=by.via,
             ),
         ],
     )

@@ -150,6 +150,7 @@ class Inventory:
                         after={"sections": wanted},
                         reason=reason,
                         source=who.source,
+                        via=who.via,
                     ),
                 ],
             )

@@ -51,7 +51,7 @@ class Certificates:
         self._clock = clock
         self._senders: dict[str, tuple[str, Apns]] = {}
 
-    async def request(self, actor: str, source: str | None) -> str:
+    async def request(self, actor: str, source: str | None, via: str | None = None) -> str:
         """A new key and its CSR (PEM), to be signed through Apple's push certificate portal."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Muster push")])
@@ -63,7 +63,8 @@ class Certificates:
         )
         async with transaction(self._pool) as tx:
             await certificates.add_request(tx, request_id, pem, secret, public, self._clock.now())
-            await outbox.emit(tx, [_audit("push.certificate_requested", actor, source, {})])
+            asked = _audit("push.certificate_requested", actor, source, {}, via=via)
+            await outbox.emit(tx, [asked])
         return pem
 
     async def upload(
@@ -74,6 +75,7 @@ class Certificates:
         replace: bool,
         actor: str,
         source: str | None,
+        via: str | None = None,
     ) -> PushCertificate:
         """Take a signed certificate into use.
 
@@ -96,11 +98,12 @@ class Certificates:
             await certificates.store(tx, stored)
             await attempts.close_circuits(tx, [stored.topic])
             told = {"topic": stored.topic, "fingerprint": stored.fingerprint}
+            before = {"topic": current}
             await outbox.emit(
                 tx,
                 [
                     _changed(stored),
-                    _audit("push.certificate_changed", actor, source, told, {"topic": current}),
+                    _audit("push.certificate_changed", actor, source, told, before, via=via),
                 ],
             )
         self._measure(stored)
@@ -220,6 +223,8 @@ def _audit(
     source: str | None,
     after: dict[str, str],
     before: dict[str, str | None] | None = None,
+    *,
+    via: str | None,
 ) -> AuditRecorded:
     return AuditRecorded(
         audit_id=uuid7(),
@@ -230,6 +235,7 @@ def _audit(
         before=before,
         after=after or None,
         source=source,
+        via=via,
     )
 
 

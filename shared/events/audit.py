@@ -26,6 +26,8 @@ class AuditRecorded(Event):
     reason: Short | None = None
     source: Short | None = None
     """The peer address, or `job:NAME`."""
+    via: Short | None = None
+    """The session or API token that acted: a token acts in its owner's name."""
 
     @property
     def subject(self) -> str:

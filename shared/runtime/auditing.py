@@ -33,5 +33,6 @@ async def record(
         after=after,
         reason=reason,
         source=caller.source,
+        via=caller.via,
     )
     await outbox.emit(tx, [entry])

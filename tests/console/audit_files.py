@@ -57,6 +57,7 @@ class Writer:
             actor=f"{self.actor} {self.links}",
             before=None,
             reason=None,
+            via=None,
             correlation_id=None,
             **words,
         )

@@ -41,7 +41,7 @@ async def _rows(service: Trial) -> list[dict[str, Any]]:
 
 
 def _link(row: dict[str, Any]) -> Link:
-    named = ("actor", "target", "before", "after", "reason", "source", "correlation_id")
+    named = ("actor", "target", "before", "after", "reason", "source", "via", "correlation_id")
     content = Content(
         salt=row["salt"].hex(), audit_id=str(row["audit_id"]), **{name: row[name] for name in named}
     )

@@ -234,7 +234,7 @@ async def test_what_is_erased_leaves_everything_proven(record: Record) -> None:
         f"{name} = NULL"
         for name in (
             *("salt", "audit_id", "actor", "target", "before", "after", "reason", "source"),
-            "correlation_id",
+            *("via", "correlation_id"),
         )
     )
     erase = f"UPDATE audit SET {empty}, erased_at = now() WHERE position IN (2, 3)"

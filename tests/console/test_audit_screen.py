@@ -107,10 +107,24 @@ async def test_an_entry_shows_before_after_and_its_place(view: Console, browser:
     assert (await browser.get(f"/audit/entries/{uuid4()}")).status == 404
 
 
+@pytest.mark.parametrize(
+    ("via", "said"),
+    [
+        (f"token:{uuid7()}", "Through A token that is gone"),
+        (f"session:{uuid7()}", "Through A browser"),
+    ],
+)
+async def test_an_entry_says_through_what(
+    view: Console, browser: Browser, via: str, said: str
+) -> None:
+    entry = await _done(view, "device.change", via=via)
+    assert said in words_of(await browser.get(f"/audit/entries/{entry}"))
+
+
 async def test_what_was_erased_says_so(view: Console, browser: Browser) -> None:
     entry = await _done(view, "device.change", target="someone")
     empty = "salt = NULL, audit_id = NULL, actor = NULL, target = NULL, after = NULL, "
-    erase = f"UPDATE audit SET {empty} correlation_id = NULL, erased_at = now()"
+    erase = f"UPDATE audit SET {empty} via = NULL, correlation_id = NULL, erased_at = now()"
     await view.service.context.pool.execute(erase)
     assert "Device: change Erased Erased" in words_of(await browser.get("/audit"))
     text = words_of(await browser.get(f"/audit/entries/{entry}"))

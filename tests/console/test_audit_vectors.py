@@ -24,12 +24,13 @@ CONTENT = Content(
     after='{"name":"ö","n":1.0}',
     reason=None,
     source="203.0.113.7",
+    via="token:7",
     correlation_id="abc",
 )
 SPELLED = (
     '["muster.audit.content.v1","000102030405060708090a0b0c0d0e0f",'
     '"0190a000-0000-7000-8000-000000000001","account:0190a000-0000-7000-8000-000000000002",'
-    r'"därför \"x\"\n\u0001",null,"{\"name\":\"ö\",\"n\":1.0}",null,"203.0.113.7","abc"]'
+    r'"därför \"x\"\n\u0001",null,"{\"name\":\"ö\",\"n\":1.0}",null,"203.0.113.7","token:7","abc"]'
 )
 LINK = Link(
     topic="muster.audit.inventory.v1",

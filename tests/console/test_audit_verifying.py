@@ -40,7 +40,7 @@ MINUTES = st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size
 FULL = MINUTES.filter(any)
 ANY = st.integers(0, 10_000)
 FIELDS = ("recorded_at", "event_id", "occurred_at", "action", "permission")
-WORDS = ("salt", "actor", "target", "after", "source", "reason", "before", "correlation_id")
+WORDS = ("salt", "actor", "target", "after", "source", "reason", "before", "via")
 
 
 @given(MINUTES)

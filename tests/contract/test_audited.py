@@ -112,6 +112,7 @@ def check(entry: AuditRecorded, answer: Answer, actor: str, permission: str | No
     assert permission is None or entry.permission == permission, said
     assert entry.target, said
     assert entry.source, f"{said}: from where?"
+    assert (entry.via or "").startswith("session:"), f"{said}: by which session?"
     assert entry.meta.correlation_id == answer.headers["X-Correlation-Id"], said
 
 
@@ -179,6 +180,7 @@ async def _enrollment(walk: Walk) -> None:
     serials = {"serials": ["WALK00001"]}
     await walk("POST", f"{base}/serials", serials, action="serials.list")
     await walk("POST", f"{base}/serials/remove", serials, action="serials.unlist")
+    token = walk.service.token(via="session:walk")
     await walk(
         "POST",
         f"{base}/serials/import",
@@ -188,7 +190,7 @@ async def _enrollment(walk: Walk) -> None:
             "POST",
             f"{base}/serials/import",
             b"serial\nWALK00002\n",
-            {"Authorization": f"Bearer {walk.service.token()}", "Content-Type": "text/csv"},
+            {"Authorization": f"Bearer {token}", "Content-Type": "text/csv"},
         ),
     )
     rows = {"rows": [{"udid": "walk"}]}

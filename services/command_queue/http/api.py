@@ -173,7 +173,7 @@ def _reach(request: web.Request, permission: str) -> Reach:
 
 def _by(request: web.Request, permission: str, reason: str | None) -> By:
     who = caller(request)
-    return By(who.actor, permission, reason, who.source)
+    return By(who.actor, permission, reason, who.source, who.via)
 
 
 def _id(request: web.Request, what: str) -> UUID:

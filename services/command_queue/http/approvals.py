@@ -183,7 +183,7 @@ def person(request: web.Request, permission: str, reason: str | None) -> By:
     # to one that has it all the same.
     if not (who.via or "").startswith("session:"):
         raise Problem(403, "people_only", "Only a person who is signed in decides, never a token.")
-    return By(who.actor, permission, reason, who.source)
+    return By(who.actor, permission, reason, who.source, who.via)
 
 
 def problem(refusal: CommandRefused) -> Problem:

@@ -136,7 +136,7 @@ async def cancel_all(request: web.Request) -> web.StreamResponse:
 
 def _by(request: web.Request, permission: str, reason: str) -> By:
     who = caller(request)
-    return By(who.actor, permission, reason, who.source)
+    return By(who.actor, permission, reason, who.source, who.via)
 
 
 ROUTES = [

@@ -61,7 +61,7 @@ def _reach(request: web.Request) -> Reach:
 
 def _by(request: web.Request, reason: str | None = None) -> By:
     who = caller(request)
-    return By(who.actor, who.source, reason)
+    return By(who.actor, who.source, reason, who.via)
 
 
 async def list_policies(request: web.Request) -> web.StreamResponse:

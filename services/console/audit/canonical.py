@@ -38,6 +38,7 @@ class Content:
     after: str | None
     reason: str | None
     source: str | None
+    via: str | None
     correlation_id: str | None
 
     @property

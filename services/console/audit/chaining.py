@@ -75,6 +75,7 @@ def _content(event: AuditRecorded) -> Content:
         after=_text(event.after),
         reason=event.reason and _clean(event.reason),
         source=event.source and _clean(event.source),
+        via=event.via and _clean(event.via),
         correlation_id=event.meta.correlation_id and _clean(event.meta.correlation_id),
     )
 
@@ -101,6 +102,7 @@ def _row(chain: Chain, event: AuditRecorded, link: Link, content: Content) -> Ad
         after=content.after,
         reason=content.reason,
         source=content.source,
+        via=content.via,
         correlation_id=content.correlation_id,
     )
 

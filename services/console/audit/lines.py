@@ -18,7 +18,10 @@ from services.console.audit.roots import Signed, head_of
 
 Row = Mapping[str, Any]
 FORMAT: Final = 1
-_WORDS: Final = ("actor", "target", "before", "after", "reason", "source", "correlation_id")
+_WORDS: Final = (
+    *("actor", "target", "before", "after", "reason", "source", "via"),
+    "correlation_id",
+)
 
 
 def line(kind: str, values: Mapping[str, Any]) -> bytes:

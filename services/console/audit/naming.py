@@ -68,9 +68,9 @@ class Naming:
         self._pool = pool
 
     async def in_words(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows with `who`, `what` and `whom` beside what they are."""
+        """The rows with `who`, `what`, `whom` and `through` beside what they are."""
         rows = list(rows)
-        texts = [row[name] for row in rows for name in ("actor", "target") if row[name]]
+        texts = [row[name] for row in rows for name in ("actor", "target", "via") if row[name]]
         ids = {UUID(found) for text in texts for found in _ID.findall(text)}
         async with transaction(self._pool) as tx:
             known = await store.names(tx, ids)
@@ -101,6 +101,7 @@ def _words(row: Row, known: Mapping[UUID, Named]) -> Row:
         "who": _who(row["actor"], known),
         "what": action_text(row["action"]),
         "whom": _whom(row, known),
+        "through": _through(row["via"], known),
     }
 
 
@@ -130,6 +131,16 @@ def _whom(row: Row, known: Mapping[UUID, Named]) -> Shown:
     if _ids(target):
         return Shown(_BY_AREA.get(action.partition(".")[0], "Something that is not known here"))
     return Shown(target)
+
+
+def _through(via: str | None, known: Mapping[UUID, Named]) -> str | None:
+    """The session or the token; whose it is says the actor."""
+    if via is None:
+        return None
+    found = _named(via, known)
+    if via.startswith("token:"):
+        return f"The API token {found.name}" if found else _PLAIN["token"]
+    return "A browser" if via.startswith("session:") else via
 
 
 def _named(text: str, known: Mapping[UUID, Named]) -> Named | None:

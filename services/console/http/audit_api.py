@@ -65,6 +65,8 @@ class AuditView(BaseModel):
     after: dict[str, Any] | None
     reason: str | None
     source: str | None
+    via: str | None
+    """The session or API token that acted."""
     correlation_id: str | None
     erased: bool
 

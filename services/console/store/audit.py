@@ -32,12 +32,12 @@ APPEND = """
 INSERT INTO audit (
     chain_id, position, recorded_at, record_offset, previous, hash, content_hash, event_id, service,
     occurred_at, action, permission, salt, audit_id, actor, target, before, after, reason, source,
-    correlation_id)
+    via, correlation_id)
 SELECT * FROM unnest(
     $1::integer[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::bytea[], $6::bytea[],
     $7::bytea[], $8::uuid[], $9::text[], $10::timestamptz[], $11::text[], $12::text[],
     $13::bytea[], $14::uuid[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[],
-    $20::text[], $21::text[])
+    $20::text[], $21::text[], $22::text[])
 """
 MOVE_HEADS = """
 UPDATE audit_chain AS chain
@@ -49,7 +49,7 @@ WHERE chain.chain_id = head.chain_id
 COLUMNS = """
     chain.topic, chain.partition_number, audit.position, audit.recorded_at, record_offset, previous,
     audit.hash, content_hash, event_id, service, occurred_at, action, permission, salt, audit_id,
-    actor, target, before, after, reason, source, correlation_id, erased_at
+    actor, target, before, after, reason, source, via, correlation_id, erased_at
 """
 
 
@@ -89,6 +89,7 @@ class Added:
     after: str | None
     reason: str | None
     source: str | None
+    via: str | None
     correlation_id: str | None
 
 

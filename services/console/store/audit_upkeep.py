@@ -48,7 +48,8 @@ WHERE number < (SELECT min(number) FROM audit_root) AND EXISTS (
 """
 _ERASE = """
 UPDATE audit SET salt = NULL, audit_id = NULL, actor = NULL, target = NULL, before = NULL,
-    after = NULL, reason = NULL, source = NULL, correlation_id = NULL, erased_at = $2
+    after = NULL, reason = NULL, source = NULL, via = NULL, correlation_id = NULL,
+    erased_at = $2
 WHERE erased_at IS NULL AND {condition}
 """
 ERASE_ENTRIES = _ERASE.format(condition="event_id = ANY($1::uuid[])")

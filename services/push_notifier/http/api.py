@@ -99,7 +99,7 @@ def _device_id(request: web.Request) -> UUID:
 async def request_certificate(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/push/certificate-request: a new key and its CSR."""
     who = caller(request)
-    csr = await request.config_dict[CERTIFICATES].request(who.actor, who.source)
+    csr = await request.config_dict[CERTIFICATES].request(who.actor, who.source, who.via)
     return render(CertificateRequest(csr=csr), 201)
 
 
@@ -112,6 +112,7 @@ async def put_certificate(request: web.Request) -> web.StreamResponse:
         replace=body.replace_topic,
         actor=who.actor,
         source=who.source,
+        via=who.via,
     )
     return render(_view(stored, stored.uploaded_at))
 
