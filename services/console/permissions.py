@@ -64,6 +64,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "token.write": "Make API tokens of one's own",
         "inventory.read": "See devices and what is known of them",
         "compliance.read": "See policies and verdicts",
+        "compliance.write": "Write policies",
         "command.read": "See commands and their outcomes",
         "command.request": "Send commands to devices, of the kinds below",
         "command.approve": "Let held commands run, with a key of one's own, or refuse them",

@@ -68,6 +68,7 @@ MAY_CHANGE_NOTHING: Final = frozenset({("POST", "/me/sessions/{session_id}/end")
 _COMMANDS, _INVENTORY = "/api/v1/commands", "/api/v1/inventory/devices/{device_id}"
 _ENROLLMENT, _PUSH = "/api/v1/enrollment", "/api/v1/push"
 _GROUPS: Final = "/api/v1/inventory/groups"
+_POLICIES: Final = "/api/v1/compliance/policies"
 FORWARDED: Final[Mapping[Key, Key]] = {
     ("POST", page): (method, path)
     for page, (method, path) in {
@@ -75,6 +76,9 @@ FORWARDED: Final[Mapping[Key, Key]] = {
         "/devices/{device_id}/refresh": ("POST", f"{_INVENTORY}/refresh"),
         "/devices/{device_id}/wake": ("POST", f"{_PUSH}/devices/{{device_id}}/wake"),
         "/bulk/{name}": ("POST", _COMMANDS),
+        "/policies": ("POST", _POLICIES),
+        "/policies/{policy_id}": ("PUT", f"{_POLICIES}/{{policy_id}}"),
+        "/policies/{policy_id}/delete": ("DELETE", f"{_POLICIES}/{{policy_id}}"),
         "/groups": ("POST", _GROUPS),
         "/groups/place": ("POST", f"{_GROUPS}/{{group_id}}/members"),
         "/groups/{group_id}": ("PATCH", f"{_GROUPS}/{{group_id}}"),

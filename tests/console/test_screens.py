@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Page, ViewportSize
 
+from services.compliance.policies import Definition
 from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.compliance import VerdictState
@@ -34,6 +35,7 @@ SIZES = {
 COMMANDS = "/api/v1/commands"
 COMMAND_ID = uuid7()
 GROUP_ID = uuid7()
+POLICY_ID = uuid7()
 _PEOPLE = ("Ada", "Grace", "Jonas", "Tove", "Emil", "Mary", "Alan", "Edsger", "Barbara", "Linus")
 _KINDS = (
     (Platform.IOS, "iPhone", "iPhone 15", "iPhone15,4", "17.6.1"),
@@ -193,6 +195,7 @@ def _others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
         **_guarded(erase),
     }
     _grouped(calls, devices, actor)
+    _judged(calls, actor)
     for path, answer in answers.items():
         calls.answers["command_queue", path] = answer
     calls.answers["inventory", f"/api/v1/inventory/devices/{devices[3]}/facts"] = {
@@ -312,6 +315,37 @@ def _grouped(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     }
 
 
+def _judged(calls: RecordedCalls, actor: str) -> None:
+    """A policy, and what it was before."""
+    api = "/api/v1/compliance/policies"
+    rules: list[dict[str, Any]] = [
+        {"kind": "passcode_present", "title": "A passcode", "advice": "Set a passcode."},
+        {"kind": "encryption_on"},
+        {"kind": "os_at_least", "versions": {"ios": "17.6", "ipados": "17.6", "macos": "15.0"}},
+    ]
+    definition = Definition.model_validate(
+        {"name": "Baseline", "description": "What every device must be like.", "rules": rules}
+    ).model_dump(mode="json")
+    changed = {"changed_at": (START - timedelta(days=2)).isoformat(), "changed_by": actor}
+    policy = {
+        **definition,
+        **changed,
+        "policy_id": str(POLICY_ID),
+        "version": 2,
+        "created_at": (START - timedelta(days=40)).isoformat(),
+        "counts": {"compliant": 20, "noncompliant": 10},
+        "rollout": {"judged": 30, "started_at": START.isoformat(), "finished_at": None},
+    }
+    former = {**changed, "version": 1, "definition": definition, "reason": None}
+    versions = [{**former, "version": 2, "reason": "new systems"}, former]
+    calls.answers["compliance", f"{api}?limit=50"] = {"items": [policy], "next": None}
+    calls.answers["compliance", f"{api}/{POLICY_ID}"] = policy
+    calls.answers["compliance", f"{api}/{POLICY_ID}/versions?limit=50"] = {
+        "items": versions,
+        "next": None,
+    }
+
+
 def _guarded(erase: dict[str, Any]) -> dict[str, Any]:
     """What is held and frozen."""
     later = (START + timedelta(hours=24)).isoformat()
@@ -351,6 +385,9 @@ def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]
     return {
         "overview": "/",
         "devices": "/devices",
+        "policies": "/policies",
+        "policy": f"/policies/{POLICY_ID}",
+        "policy-new": "/policies/new",
         "groups": "/groups",
         "group": f"/groups/{GROUP_ID}",
         "group-place": f"/groups/place?id={devices[5]}&id={devices[6]}",

@@ -13,7 +13,7 @@ from services.console.http.bulk import BulkQuery
 from services.console.http.devices import READ as SEE_DEVICES
 from services.console.http.keys import SELECTION, VIEWS
 from services.console.http.pages import (
-    ask,
+    ask_surely,
     go_to,
     page,
     parse_form,
@@ -24,7 +24,6 @@ from services.console.http.pages import (
 from services.console.http.step_up import confirmed
 from services.console.views.selection import Chosen
 from shared.runtime.http import Page
-from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
 
@@ -218,11 +217,7 @@ def _page_of(request: web.Request) -> str:
 async def _asked(
     request: web.Request, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    try:
-        return await ask(request, "inventory", method, path, body)
-    except InternalCallFailed:
-        why = "inventory does not answer now. Look whether it was done before trying again."
-        raise Problem(503, "service_silent", why) from None
+    return await ask_surely(request, "inventory", method, path, body)
 
 
 def _route(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:

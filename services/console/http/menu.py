@@ -20,6 +20,7 @@ MENU = (
     Entry("Devices", "/devices", "devices", "inventory.read"),
     Entry("Groups", "/groups", "users-group", "group.read"),
     Entry("Commands", "/commands", "send", "command.read"),
+    Entry("Policies", "/policies", "checklist", "compliance.read"),
     Entry("Approvals", "/approvals", "shield-check", "command.read"),
     Entry("Enrollment", "/enrollment", "qrcode", "enrollment.read"),
     Entry("Audit", "/audit", "history", "audit.read"),

@@ -18,11 +18,13 @@ from services.console.http.menu import MENU
 from services.console.people import Person
 from services.console.step_up import CODE_FIELD
 from shared.runtime.http import invalid, parse_query
+from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
 
 __all__ = [
     "ask",
+    "ask_surely",
     "asks_for",
     "go_to",
     "page",
@@ -58,6 +60,21 @@ async def ask(
     """What another service's API answers to this person; raises its Problem."""
     asking = request.config_dict[ASKING]
     return await asking.ask(person(request), service, method, path, body)
+
+
+async def ask_surely(
+    request: web.Request,
+    service: str,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """As `ask`, for pages that are nothing without the answer: silence is a Problem too."""
+    try:
+        return await ask(request, service, method, path, body)
+    except InternalCallFailed:
+        why = f"{service} does not answer now. Look whether it was done before trying again."
+        raise Problem(503, "service_silent", why) from None
 
 
 def page(request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
