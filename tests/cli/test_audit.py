@@ -1,7 +1,8 @@
-"""`muster audit verify`: what it says, and how it ends."""
+"""`muster audit`: what verifying says and how it ends; erasing people."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from services.console.app import SERVICE as CONSOLE
+from shared.bus import outbox
+from shared.events.audit import AuditRecorded
+from shared.runtime.testing import trial
 from tests.console.audit_files import KEY, Writer, written
+from tests.console.auditing import did, hear, told
+from tools.cli import place
 from tools.cli.main import main
+from tools.embedded.testing import MakeDatabase
 
 
 @pytest.fixture
@@ -98,3 +106,28 @@ def test_what_was_asked_for_wrongly(
 def test_a_file_that_is_not_there(writer: Writer, capsys: Any) -> None:
     assert main(["audit", "verify", "nowhere", "--root", _root(writer)]) == 1
     assert "nowhere: No such file" in capsys.readouterr().err
+
+
+async def test_people_are_erased_at_the_machine(
+    make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    dsn = await make_database("console")
+    settings = {"MUSTER_DATABASE_URL": dsn, "MUSTER_KEYS_DIR": str(tmp_path)}
+    monkeypatch.setattr(place, "environment_of", lambda _service: settings)
+    async with trial(CONSOLE, dsn, tmp_path) as console:
+        arrived = told(did("a.b", actor="account:1"), did("a.b", actor="account:2"))
+        await hear(console, arrived)
+        erase = ["audit", "erase", "--actor", "account:1", "--reason", "asked for"]
+        assert await asyncio.to_thread(main, erase) == 0
+        assert "1 entry says no more" in capsys.readouterr().out
+        one = ["audit", "erase", str(arrived[1].meta.event_id), "--reason", "asked for"]
+        assert await asyncio.to_thread(main, one) == 0
+        assert await asyncio.to_thread(main, ["audit", "erase", "--reason", "nobody"]) == 1
+        shown = await console.call("GET", "/api/v1/console/audit")
+        assert [row["erased"] for row in shown.json["items"]] == [True, True]
+        async with console.context.pool.acquire() as connection:
+            events = await outbox.read(connection, "console")
+        entries = [event for event in events if isinstance(event, AuditRecorded)]
+        assert [entry.action for entry in entries] == ["audit.erase", "audit.erase"]
+        assert entries[0].actor
+        assert entries[0].actor != "account:1"

@@ -75,7 +75,8 @@ def run_erase(arguments: argparse.Namespace) -> int:
     if not arguments.entries and arguments.actor is None and arguments.target is None:
         raise CliError("say whose content goes: ids of entries, --actor or --target")
     count = asyncio.run(_erase(arguments))
-    print(f"{count:,} entries say no more who, whom and which values.")
+    entries = "entry says" if count == 1 else "entries say"
+    print(f"{count:,} {entries} no more who, whom and which values.")
     note("Kafka has them for up to 30 days more, and whoever was told by webhook.")
     return 0
 
