@@ -409,6 +409,7 @@ def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]
         "audit": "/audit",
         "audit-none": "/audit?target=nobody",
         "audit-entry": f"/audit/entries/{entry}",
+        "budgets": "/settings/budgets",
         "people": "/settings/people",
         "person": f"/settings/people/{owner.account_id}",
         "roles": "/settings/roles",

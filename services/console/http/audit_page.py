@@ -68,11 +68,12 @@ async def show_entry(request: web.Request) -> web.StreamResponse:
 
 
 def _changes(row: Values) -> list[tuple[str, str | None, str | None]]:
-    """(field, before, after) of whatever was named, in the order of the names."""
+    """(field, before, after) of whatever is not as it was, in the order of the names."""
     before, after = row["before"] or {}, row["after"] or {}
     return [
         (name.replace("_", " "), _value(before, name), _value(after, name))
         for name in sorted({*before, *after})
+        if name not in before or name not in after or before[name] != after[name]
     ]
 
 

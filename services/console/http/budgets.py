@@ -9,12 +9,13 @@ from typing import Any, Final
 from aiohttp import web
 
 from services.console.actions import Action
-from services.console.http.pages import ask, person
+from services.console.http.pages import ask, ask_surely, page, permitted_page, person
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
 
 READ: Final = "command.read"
 _WHOSE: Final = {"actor": "You", "installation": "Everybody together"}
+_DANGERS: Final = ("destructive", "disruptive")
 _MINUTES: Final = {1440: "24 hours", 60: "hour"}
 
 
@@ -52,12 +53,19 @@ async def budgets_of(
         found = await ask(request, "command_queue", "GET", "/api/v1/commands/budgets")
     except (Problem, InternalCallFailed):
         return Budgets([], "What is left of the budgets is not known now. They hold all the same.")
+    return _of_class(found.get("items", []), danger, whose)
+
+
+async def show_budgets(request: web.Request) -> web.StreamResponse:
+    """GET /settings/budgets: what anybody may harm before others are asked."""
+    found = await ask_surely(request, "command_queue", "GET", "/api/v1/commands/budgets")
+    budgets = {danger: _of_class(found["items"], danger, _WHOSE) for danger in _DANGERS}
+    return page(request, "guard/budgets.html", budgets=budgets)
+
+
+def _of_class(rows: list[dict[str, Any]], danger: str, whose: Collection[str]) -> Budgets:
     return Budgets(
-        [
-            _left(one)
-            for one in found.get("items", [])
-            if one["command_class"] == danger and one["whose"] in whose
-        ]
+        [_left(one) for one in rows if one["command_class"] == danger and one["whose"] in whose]
     )
 
 
@@ -76,3 +84,6 @@ def _window(minutes: int) -> str:
     if minutes % 1440 == 0:
         return f"{minutes // 1440} days"
     return f"{minutes // 60} hours" if minutes % 60 == 0 else f"{minutes} minutes"
+
+
+ROUTES = (permitted_page("GET", "/settings/budgets", show_budgets, READ, "Budgets of the guard"),)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.http.keys import VIEWS
 from services.console.http.lobby import waiting_now
-from services.console.http.pages import ask, go_to, page, parse_form, person
+from services.console.http.pages import ask, ask_surely, go_to, page, parse_form, person
 from services.console.http.step_up import confirmed
 from services.console.http.words import CHOICES, SHOWN
 from shared.events.devices import Ownership, Platform
@@ -120,7 +120,7 @@ async def make_credential(request: web.Request) -> web.StreamResponse:
         "serials": form.serials,
         "user": form.user,
     }
-    made = await _tried(request, "enrollment", "POST", _CREDENTIALS, body)
+    made = await ask_surely(request, "enrollment", "POST", _CREDENTIALS, body)
     address = made["enroll_url"]
     picture = segno.make(address, error="m").svg_data_uri(scale=5, border=3, light="white")
     return page(request, "enrollment/new.html", made=made, address=address, picture=picture)
@@ -132,13 +132,13 @@ async def revoke_credential(request: web.Request) -> web.StreamResponse:
         credential_id = UUID(request.match_info["credential_id"])
     except ValueError:
         raise Problem(404, "credential_unknown", "There is no such credential.") from None
-    await _tried(request, "enrollment", "DELETE", f"{_CREDENTIALS}/{credential_id}")
+    await ask_surely(request, "enrollment", "DELETE", f"{_CREDENTIALS}/{credential_id}")
     return go_to(_HERE)
 
 
 async def request_certificate(request: web.Request) -> web.StreamResponse:
     """POST /enrollment/push/request: a request to be signed by the push vendor."""
-    made = await _tried(request, "push_notifier", "POST", f"{_PUSH}/certificate-request")
+    made = await ask_surely(request, "push_notifier", "POST", f"{_PUSH}/certificate-request")
     return page(request, "enrollment/request.html", csr=made["csr"])
 
 
@@ -146,20 +146,10 @@ async def upload_certificate(request: web.Request) -> web.StreamResponse:
     """POST /enrollment/push/certificate: take a signed certificate."""
     form = parse_form(request, CertificateForm)
     await confirmed(request, "Replace the push certificate: a wrong one silences the whole fleet")
-    await _tried(
+    await ask_surely(
         request, "push_notifier", "PUT", f"{_PUSH}/certificate", form.model_dump(mode="json")
     )
     return go_to(_HERE)
-
-
-async def _tried(
-    request: web.Request, service: str, method: str, path: str, body: Values | None = None
-) -> Values:
-    try:
-        return await ask(request, service, method, path, body)
-    except InternalCallFailed:
-        why = "The service did not answer in time. Look whether it was done before trying again."
-        raise Problem(503, "service_silent", why) from None
 
 
 def _post(path: str, handler: Handler, permission: str, summary: str) -> Route:

@@ -26,6 +26,7 @@ MENU = (
     Entry("Audit", "/audit", "history", "audit.read"),
     Entry("People", "/settings/people", "users", "people.read"),
     Entry("Roles", "/settings/roles", "shield-lock", "people.read"),
+    Entry("Budgets", "/settings/budgets", "shield", "command.read"),
     Entry("Webhooks", "/settings/webhooks", "webhook", "webhook.read"),
     Entry("Identity providers", "/settings/identity", "key", "people.read"),
 )
