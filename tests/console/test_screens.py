@@ -410,6 +410,8 @@ def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]
         "audit-none": "/audit?target=nobody",
         "audit-entry": f"/audit/entries/{entry}",
         "budgets": "/settings/budgets",
+        "webhooks": "/settings/webhooks",
+        "identity": "/settings/identity",
         "people": "/settings/people",
         "person": f"/settings/people/{owner.account_id}",
         "roles": "/settings/roles",
