@@ -18,6 +18,7 @@ from services.enrollment.apple import profile
 from services.enrollment.apple.profile import ALL_RIGHTS, PERSONAL_RIGHTS, ProfileError
 from services.enrollment.authorities import Authorities
 from services.enrollment.credentials import digest
+from services.enrollment.guessing import Guesses
 from services.enrollment.refusals import Refusals
 from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import (
@@ -59,12 +60,14 @@ class Handouts:
         self._pool, self._authorities, self._clock = pool, authorities, clock
         self._refusals, self._settings = refusals, settings
         self._roots = _roots(settings.server_roots)
+        self._guesses = Guesses(clock)
 
     async def hand_out(self, token: str, *, unsigned: bool, source: str | None = None) -> bytes:
         """The profile that a credential's token buys, CMS-signed unless asked and allowed.
 
         `source` is the asker's address, for the audit. Raises Problem: nothing is spent then.
         """
+        self._guesses.check(self._counted(source))
         topic = await self._topic()
         now = self._clock.now()
         async with transaction(self._pool) as tx:
@@ -203,10 +206,11 @@ class Handouts:
         """Why a token buys nothing; a stranger's is only counted."""
         async with self._pool.acquire(timeout=5) as connection:
             known = await credentials.find(connection, digest(token))
-        code = "credential_unknown"
-        if known:
+        code, address = "credential_unknown", self._counted(source)
+        if known is None:
+            self._guesses.wrong(address)
+        else:
             code = _why(known, unsigned=unsigned)
-            address = self._counted(source)
             await self._refusals.record("profile", code, known.credential_id, address=address)
             if address and code in _OVER:
                 await self._look_for_leak(known, address)

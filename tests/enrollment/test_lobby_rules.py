@@ -264,6 +264,28 @@ async def test_asking_in_vain_fills_no_table(elsewhere: Elsewhere) -> None:
     assert count["count"] == 1000
 
 
+async def test_guessing_is_slowed_down_by_address_and_nobody_is_locked_out(
+    elsewhere: Elsewhere,
+) -> None:
+    house = elsewhere.house
+    path = await house.credential(max_uses=9)
+    forged = {"X-Forwarded-For": "192.0.2.1"}
+    guesses = [await elsewhere.status("127.0.0.9", f"/enroll/apple/{n}") for n in range(30)]
+    assert set(guesses) == {403}
+    for asked in ("/enroll/apple/x", path):
+        assert await elsewhere.status("127.0.0.9", asked, **forged) == 429
+    assert await elsewhere.status("127.0.0.2", path) == 200  # elsewhere nobody waits
+    house.later(seconds=1)
+    assert await elsewhere.status("127.0.0.9", "/enroll/apple/y") == 403
+    house.later(seconds=1)
+    assert await elsewhere.status("127.0.0.9", path) == 429  # two seconds now
+    house.later(seconds=1)
+    assert await elsewhere.status("127.0.0.9", path) == 200
+    house.later(minutes=16)
+    assert await elsewhere.status("127.0.0.9", "/enroll/apple/z") == 403
+    assert await elsewhere.status("127.0.0.9", path) == 200
+
+
 async def test_the_challenge_of_a_waiting_device_stays_its_own(house: House) -> None:
     """The profile itself holds what enrolling needs, and nothing for what comes after."""
     document = await house.profile(await house.credential(serials="listed"))
