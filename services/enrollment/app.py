@@ -24,6 +24,7 @@ from services.enrollment.jobs import jobs
 from services.enrollment.leaving import Departures
 from services.enrollment.lobby import Lobby
 from services.enrollment.opening import Sealer
+from services.enrollment.ownership import Ownerships
 from services.enrollment.quarantine import Quarantine
 from services.enrollment.refusals import Refusals
 from services.enrollment.retelling import Retelling
@@ -46,6 +47,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
     revocations = Revocations(pool, authorities, settings, clock)
     await revocations.sign_due()
     departures = Departures(road, context.internal, clock)
+    ownerships = Ownerships(pool, settings, clock)
     lobby = Lobby(pool, Quarantine(pool, context.internal, clock), clock, departed)
     async with (
         _kept_fresh(authorities),
@@ -59,7 +61,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 devices.AUTHORITIES: authorities,
                 devices.REVOCATIONS: revocations,
                 api.CREDENTIALS: Credentials(pool, settings, clock),
-                api.DIRECTORY: Directory(pool, departures, clock),
+                api.DIRECTORY: Directory(pool, departures, ownerships, clock),
                 api.LOBBY: lobby,
                 serials.SERIALS: Serials(pool, clock),
                 imports.IMPORTS: Imports(road, context.cipher, context.sealing, authorities, clock),
@@ -71,6 +73,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 revocations,
                 Housekeeping(pool, settings, clock),
                 lobby,
+                ownerships,
                 Retelling(road, settings, clock),
                 departed,
             ),

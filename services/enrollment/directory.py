@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.enrollment.leaving import Departures
+from services.enrollment.ownership import Ownerships
 from services.enrollment.store import certificates, devices, enrollments, fences, states
 from services.enrollment.store.certificates import Listed
 from services.enrollment.store.devices import Device
@@ -49,8 +50,11 @@ class Change(BaseModel):
 class Directory:
     """Reads and changes devices."""
 
-    def __init__(self, pool: Pool, departures: Departures, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, departures: Departures, ownerships: Ownerships, clock: Clock
+    ) -> None:
         self._pool, self._departures, self._clock = pool, departures, clock
+        self._ownerships = ownerships
 
     async def page(
         self,
@@ -74,12 +78,17 @@ class Directory:
             )
 
     async def change(self, device_id: UUID, change: Change, caller: Caller) -> Device:
-        """Apply a person's change; one that changes nothing leaves no trace."""
+        """Apply a person's change; one that changes nothing leaves no trace.
+
+        A personal device that is to be the organisation's waits: it is announced only.
+        """
         reach = caller.reach(WRITE)
         async with transaction(self._pool) as tx:
             await lock_devices(tx, [device_id])
             before = _changeable(await find(tx, device_id, reach))
-            after = before | _wanted(change)
+            wanted = _wanted(change)
+            settle = self._ownerships.settle
+            after = before | await settle(tx, device_id, before, wanted, caller, WRITE)
             if after != before:
                 await devices.change(tx, device_id, after)
                 await _announce(tx, device_id, before, after, caller)

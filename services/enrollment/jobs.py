@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.enrollment.housekeeping import Housekeeping
 from services.enrollment.leaving import Departures
 from services.enrollment.lobby import Lobby
+from services.enrollment.ownership import Ownerships
 from services.enrollment.retelling import Retelling
 from services.enrollment.revocations import Revocations
 from services.enrollment.settings import EnrollmentSettings
@@ -20,6 +21,7 @@ def jobs(
     revocations: Revocations,
     housekeeping: Housekeeping,
     lobby: Lobby,
+    ownerships: Ownerships,
     retelling: Retelling,
     departed: Wake,
 ) -> list[Job]:
@@ -31,6 +33,7 @@ def jobs(
         Job("forget", _HOUR, housekeeping.forget),
         Job("lobby", _MINUTE, lobby.expire_due),
         Job("count lobby", _MINUTE, lobby.measure, single=False),
+        Job("ownership", _MINUTE, ownerships.carry_out),
         Job("retell", settings.retell_every, retelling.tell_next),
         Job("newcomers", settings.newcomers_every, retelling.tell_newcomers),
     ]

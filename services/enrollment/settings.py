@@ -64,6 +64,9 @@ class EnrollmentSettings(Settings):
     )
     """Peers that say nothing of where a device is, our own proxies: no rule counts by them."""
 
+    ownership_wait_hours: int = Field(default=72, ge=1, le=720)
+    """How long a personal device stays personal after somebody asked to make it corporate."""
+
     newcomer_patience: float = Field(default=30.0, ge=1)
     """How long a new device may take to its TokenUpdate before others hear of it as pending."""
     newcomers_every: float = Field(default=10.0, gt=0)

@@ -158,6 +158,17 @@ class DeviceChanged(DeviceEvent):
     after: dict[str, Any]
 
 
+class OwnershipAnnounced(DeviceEvent):
+    """A personal device is to be corporate: an alarm, which can be vetoed until `due_at`."""
+
+    TYPE: ClassVar[str] = "muster.device.ownership_announced.v1"
+    how: Literal["asked", "vetoed", "done"]
+    actor: Short
+    """Who asked, or vetoed."""
+    ownership: Ownership | None = None
+    due_at: AwareDatetime | None = None
+
+
 class BootstrapTokenChanged(DeviceEvent):
     TYPE: ClassVar[str] = "muster.device.bootstrap_token_changed.v1"
     enrollment_id: UUID

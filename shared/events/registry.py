@@ -87,6 +87,7 @@ EVENTS: dict[str, type[Event]] = {
         devices.DeviceRefused,
         devices.SerialsListed,
         devices.DeviceChanged,
+        devices.OwnershipAnnounced,
         devices.BootstrapTokenChanged,
         devices.CertificateIssued,
         devices.CertificateRevoked,

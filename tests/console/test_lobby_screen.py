@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from shared.events import uuid7
-from shared.events.devices import DeviceQuarantined, DeviceRefused
+from shared.events.devices import (
+    DeviceQuarantined,
+    DeviceRefused,
+    Ownership,
+    OwnershipAnnounced,
+)
 from shared.runtime.testing import RecordedCalls
 from tests.console.browsing import Browser, signed_in, words_of
 from tests.console.fleet import START, Console
@@ -226,3 +231,22 @@ async def test_news_reach_the_open_list(view: Console, owner: Browser) -> None:
         assert await following("changed") == ""  # all is told anew at the beginning
         await view.service.hears(waits, service="enrollment")
         assert await following("changed") == ""
+
+
+async def test_that_a_personal_device_is_to_be_corporate_is_told(
+    view: Console, owner: Browser
+) -> None:
+    device_id = await view.device(name="Ada's iPhone")
+    asked = OwnershipAnnounced(
+        device_id=device_id, how="asked", actor="x", ownership=Ownership.CORPORATE, due_at=START
+    )
+    vetoed = OwnershipAnnounced(device_id=device_id, how="vetoed", actor="x")
+    done = OwnershipAnnounced(device_id=device_id, how="done", actor="x")
+    await view.service.hears(asked, vetoed, done, service="enrollment")
+    feed = words_of(await owner.get(f"/devices/{device_id}?tab=timeline"))
+    for said in (
+        "a personal device, becomes corporate; it will be on",
+        "becomes corporate: it stays personal",
+        "is corporate now, as",
+    ):
+        assert said in feed, said

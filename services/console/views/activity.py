@@ -37,6 +37,7 @@ from shared.events.devices import (
     DeviceRefused,
     DeviceReleased,
     DeviceUnenrolled,
+    OwnershipAnnounced,
 )
 from shared.runtime.clock import Clock
 
@@ -109,6 +110,11 @@ def _quarantined(event: DeviceQuarantined) -> store.Happening:
 
 def _refused(event: DeviceRefused) -> store.Happening:
     return _happening(event, "device.refused", event.actor, how=event.how, reason=event.reason)
+
+
+def _owned(event: OwnershipAnnounced) -> store.Happening:
+    due = event.due_at.strftime("%d %B %Y, %H:%M UTC") if event.due_at else None
+    return _happening(event, "device.ownership", event.actor, how=event.how, due=due)
 
 
 def _released(event: DeviceReleased) -> store.Happening:
@@ -249,6 +255,7 @@ NOTED: Final[Handlers] = {
     DeviceRefused: noting(_refused),
     DeviceReleased: noting(_released),
     DeviceChanged: noting(_changed),
+    OwnershipAnnounced: noting(_owned),
     CommandCancelled: noting(_cancelled),
     CommandReleased: noting(_approved),
     CommandContinued: noting(_continued),

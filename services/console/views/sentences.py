@@ -124,6 +124,15 @@ def _refused(detail: Row, actor: str) -> str:
     return f"{actor} refused {claimer}" + (f": {reason}" if reason else "")
 
 
+def _owned(detail: Row, actor: str) -> str:
+    if detail.get("how") == "vetoed":
+        return f"{actor} vetoed that {DEVICE} becomes corporate: it stays personal"
+    if detail.get("how") == "done":
+        return f"{DEVICE} is corporate now, as {actor} asked: it can be erased"
+    until = f"; it will be on {detail['due']}, and can be vetoed by calling it personal until then"
+    return f"{actor} asked that {DEVICE}, a personal device, becomes corporate{until}"
+
+
 def _changed(detail: Row, actor: str) -> str:
     fields = " and ".join(one.replace("_", " ") for one in detail.get("fields", []))
     return f"{actor} changed {fields or 'nothing'} of {DEVICE}"
@@ -177,6 +186,7 @@ _SAY: Final[Mapping[str, Callable[[Row, str], str]]] = {
     "device.unenrolled": _left,
     "device.quarantined": _quarantined,
     "device.refused": _refused,
+    "device.ownership": _owned,
     "device.released": lambda d, actor: f"{actor} released {DEVICE}: {d.get('reason', '')}",
     "device.changed": _changed,
     "command.created": _asked,

@@ -39,6 +39,7 @@ from shared.events.devices import (
     DeviceRefused,
     DeviceReleased,
     DeviceUnenrolled,
+    OwnershipAnnounced,
 )
 from shared.events.inventory import FactsChanged
 from shared.runtime.clock import Clock
@@ -61,6 +62,7 @@ _OF: Final[dict[str, tuple[type[Event], ...]]] = {
         DeviceRefused,
         DeviceReleased,
         DeviceChanged,
+        OwnershipAnnounced,
         CertificateIssued,
         CertificateRevoked,
     ),
