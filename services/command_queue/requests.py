@@ -91,6 +91,7 @@ class _Prepared:
     body: bytes | None
     chunks: list[Chunk]
     count: int
+    weight: Weight
 
 
 class Requests:
@@ -113,7 +114,7 @@ class Requests:
         ]
         ready = [one for one in prepared if isinstance(one, _Prepared)]
         # A repeat must not take room in a budget; of what costs nothing most are no repeats.
-        harmful = [_key(one.ask) for one in ready if budgets.is_charged(_weight(one))]
+        harmful = [_key(one.ask) for one in ready if budgets.is_charged(one.weight)]
         known = await commands.find_by_key(tx, harmful) if harmful else {}
         new = _first_of_each_key([one for one in ready if _key(one.ask) not in known])
         stored, events = await self._store(tx, new, now)
@@ -144,7 +145,7 @@ class Requests:
     ) -> _Prepared:
         devices = await long_lists.in_order(ask.device_ids)
         _check_targets(ask, devices, self._settings.max_targets)
-        command_id = uuid7(now)
+        command_id, count = uuid7(now), len(devices) + len(ask.channel_ids)
         rendered = wire.render(order.command, command_id)
         bodies = {
             device: self._sealed(wire.render(one.command, command_id), command_id, order)
@@ -157,7 +158,8 @@ class Requests:
             digest=_digest(ask, await long_lists.digest(devices), order, own),
             body=self._sealed(rendered, command_id, order),
             chunks=_chunks(ask, devices, bodies),
-            count=len(devices) + len(ask.channel_ids),
+            count=count,
+            weight=_weight(ask, order, command_id, count),
         )
 
     async def _with_removals(
@@ -188,7 +190,7 @@ class Requests:
         """Store what is asked for the first time; return by its key what was, and what to tell."""
         if not new:
             return {}, []
-        weights = {one.command_id: await self._weight(tx, one, now) for one in new}
+        weights = {one.command_id: await self._with_protected(tx, one, now) for one in new}
         holds = await budgets.judge(tx, list(weights.values()), self._settings, now)
         if holds:
             holds = await approvers.of_newcomers(tx, holds, weights, now, self._settings)
@@ -211,12 +213,11 @@ class Requests:
         events += [_alarm(one, holds[one.command_id].reason) for one in held]
         return {_key(one.ask): created[one.command_id].known for one in stored}, events
 
-    async def _weight(self, tx: Connection, one: _Prepared, now: datetime) -> Weight:
-        weight = _weight(one)
-        if weight.command_class is not CommandClass.DESTRUCTIVE:
-            return weight
+    async def _with_protected(self, tx: Connection, one: _Prepared, now: datetime) -> Weight:
+        if one.weight.command_class is not CommandClass.DESTRUCTIVE:
+            return one.weight
         devices = [device for chunk in one.chunks for device in chunk.device_ids]
-        return replace(weight, protected=await protection.count(tx, devices, now))
+        return replace(one.weight, protected=await protection.count(tx, devices, now))
 
     def _frozen(self, one: _Prepared, hold: Hold, now: datetime) -> approvals.Holding:
         """What people decide about: the documents as devices would get them."""
@@ -281,19 +282,18 @@ def _stored(reach: Reach) -> str | None:
     return None if reach is None else "{" + ",".join(map(str, reach)) + "}"
 
 
-def _weight(one: _Prepared) -> Weight:
+def _weight(ask: Ask, order: Order, command_id: UUID, count: int) -> Weight:
     """What a command costs. Enrollment's own renewal costs nothing: in time it goes to the whole
     fleet, and nothing on a device is lost by it.
     """
-    management = one.order.management
-    renewal = management and one.ask.by_enrollment
+    renewal = order.management and ask.by_enrollment
     return Weight(
-        command_id=one.command_id,
-        command_class=CommandClass.HARMLESS if renewal else one.order.command_class,
-        targets=one.count,
-        actor=one.ask.actor,
-        management=management and not renewal,
-        proposed=one.ask.cause is not None,
+        command_id=command_id,
+        command_class=CommandClass.HARMLESS if renewal else order.command_class,
+        targets=count,
+        actor=ask.actor,
+        management=order.management and not renewal,
+        proposed=ask.cause is not None,
     )
 
 
