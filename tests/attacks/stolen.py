@@ -15,9 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
-
-import cbor2
+from uuid import UUID
 
 from services.command_queue.apple.answers import FINAL, Answer
 from services.command_queue.delivery import Turn
@@ -149,18 +147,7 @@ class World:
 
     async def give_key(self, person: Person) -> None:
         """Register the person's key, as whoever has a session of theirs may."""
-        now = self.clock.now()
-        public = person.key.key.public_key().public_numbers()
-        x, y = public.x.to_bytes(32, "big"), public.y.to_bytes(32, "big")
-        key = factors.Passkey(
-            passkey_id=uuid4(),
-            name="key",
-            credential_id=person.key.credential_id,
-            public_key=cbor2.dumps({1: 2, 3: -7, -1: 1, -2: x, -3: y}),
-            sign_count=0,
-            registered_at=now,
-            used_at=None,
-        )
+        key = person.key.kept(self.clock.now())
         async with transaction(self.console.context.pool) as tx:
             await accounts.lock(tx, person.account_id)
             assert await factors.add_key(tx, person.account_id, key)

@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import cbor2
-
 from shared.events.access import AccountState, ApproverKey, HeldRole
 from shared.runtime.testing import Answer
 from tests.command_queue.fleet import Fleet
@@ -33,13 +31,11 @@ class Person:
         return f"account:{self.account_id}"
 
     def state(self, **fields: Any) -> AccountState:
-        public = self.key.key.public_key().public_numbers()
-        x, y = public.x.to_bytes(32, "big"), public.y.to_bytes(32, "big")
         role = HeldRole(role_id="owner", permissions=RIGHTS, since=self.since)
         key = ApproverKey(
             passkey_id=uuid4(),
             credential_id=self.key.credential_id,
-            public_key=cbor2.dumps({1: 2, 3: -7, -1: 1, -2: x, -3: y}),
+            public_key=self.key.public_key,
             since=self.since,
         )
         told: dict[str, Any] = {

@@ -7,11 +7,15 @@ import hashlib
 import json
 import struct
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import cbor2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from services.console.store.factors import Passkey
 
 _PRESENT, _VERIFIED, _ATTESTED = 0x01, 0x04, 0x40
 
@@ -33,14 +37,21 @@ class Authenticator:
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
     )
 
+    @property
+    def public_key(self) -> bytes:
+        """As COSE has it."""
+        public = self.key.public_key().public_numbers()
+        x, y = public.x.to_bytes(32, "big"), public.y.to_bytes(32, "big")
+        return bytes(cbor2.dumps({1: 2, 3: -7, -1: 1, -2: x, -3: y}))
+
+    def kept(self, at: datetime) -> Passkey:
+        """As the console keeps it, registered then."""
+        return Passkey(uuid4(), self.credential_id, self.public_key, 0, "key", at, None)
+
     def create(self, options: dict[str, Any]) -> dict[str, Any]:
         """Answer a registration."""
-        public = self.key.public_key().public_numbers()
-        cose = cbor2.dumps(
-            {1: 2, 3: -7, -1: 1, -2: public.x.to_bytes(32, "big"), -3: public.y.to_bytes(32, "big")}
-        )
         length = struct.pack(">H", len(self.credential_id))
-        attested = bytes(16) + length + self.credential_id + cose
+        attested = bytes(16) + length + self.credential_id + self.public_key
         data = self._data(_ATTESTED) + attested
         client = self._client("webauthn.create", options["challenge"])
         response = {

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import cbor2
-
 from services.console import access
 from services.console.store import accounts, factors
 from shared.db.pool import open_pool, transaction
@@ -71,19 +69,8 @@ async def appoint(stage: Stage, number: int) -> list[Holder]:
 
 async def _add(pool: Any, holder: Holder) -> None:
     now, account_id = datetime.now(UTC), holder.account_id
-    public = holder.key.key.public_key().public_numbers()
-    x, y = public.x.to_bytes(32, "big"), public.y.to_bytes(32, "big")
-    key = factors.Passkey(
-        passkey_id=uuid4(),
-        name="key",
-        credential_id=holder.key.credential_id,
-        public_key=cbor2.dumps({1: 2, 3: -7, -1: 1, -2: x, -3: y}),
-        sign_count=0,
-        registered_at=now,
-        used_at=None,
-    )
     async with transaction(pool) as tx:
         await accounts.add(tx, account_id, "Holder", f"{account_id}@example.org", now)
         await accounts.grant(tx, uuid7(), account_id, "owner", None, now, "storm")
-        await factors.add_key(tx, account_id, key)
+        await factors.add_key(tx, account_id, holder.key.kept(now))
         await access.tell(tx, account_id)
