@@ -20,7 +20,7 @@ from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import authorities as store
 from services.enrollment.store.authorities import StoredAuthority
 from shared.bus import outbox
-from shared.db.pool import Pool, describe, transaction
+from shared.db.pool import Pool, connected, describe, transaction
 from shared.events.device_state import AuthorityPublished
 from shared.runtime.clock import Clock
 from shared.sealed import LocalCipher
@@ -70,7 +70,7 @@ class Authorities:
 
     async def refresh(self) -> None:
         """Read the authority; whoever is first on an empty database makes it."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             stored = await store.read(connection)
         while missing := self._missing(stored):
             # Seconds of work: beside the event loop, and before any lock is held.

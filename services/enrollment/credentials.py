@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import credentials as store
 from services.enrollment.store.credentials import Credential
-from shared.db.pool import Pool, transaction
+from shared.db.pool import Pool, connected, transaction
 from shared.events.base import uuid7
 from shared.events.devices import Ownership, Platform
 from shared.runtime import auditing
@@ -86,7 +86,7 @@ class Credentials:
 
     async def page(self, after: UUID | None, limit: int) -> Sequence[Credential]:
         """Newest first."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await store.page(connection, after, limit)
 
     async def revoke(self, credential_id: UUID, caller: Caller) -> Credential:

@@ -18,7 +18,7 @@ from services.enrollment.store.enrollments import Told
 from services.enrollment.store.fences import Fence
 from shared.bus import outbox
 from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.devices import DeviceChanged, Ownership
 from shared.runtime import auditing
 from shared.runtime.clock import Clock
@@ -67,12 +67,12 @@ class Directory:
         limit: int,
     ) -> Sequence[Device]:
         """In the order they were first seen."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await devices.page(connection, after, platform, state, text, reach, limit)
 
     async def get(self, device_id: UUID, reach: Reach) -> tuple[Device, Sequence[Told]]:
         """A device and its enrollments, newest first."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await find(connection, device_id, reach), await enrollments.of_device(
                 connection, device_id
             )
@@ -102,7 +102,7 @@ class Directory:
         limit: int,
     ) -> Sequence[Listed]:
         """Newest first."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await certificates.page(connection, device_id, reach, after, limit)
 
     async def revoke(
@@ -113,7 +113,7 @@ class Directory:
 
         It harms like a command that destroys, and is charged like one before anything is done.
         """
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             found = await _ending(connection, device_id, enrollment_id, caller.reach(REVOKE))
         if found.state == _ENROLLED:
             await self._charge(_fence(device_id, found, caller), caller)

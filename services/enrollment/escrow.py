@@ -7,7 +7,7 @@ from services.enrollment.store import enrollments, pins
 from services.enrollment.store.pins import Enrollment, Pin
 from shared.bus import outbox
 from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.devices import BootstrapTokenChanged
 from shared.sealed import LocalCipher
 
@@ -47,7 +47,7 @@ class Escrow:
         """
         if enrollment.state == "quarantined":
             return None
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             blob = await enrollments.bootstrap_token(connection, enrollment.enrollment_id)
         if blob is None:
             return None

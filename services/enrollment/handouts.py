@@ -32,7 +32,7 @@ from services.enrollment.store import (
 from services.enrollment.store.credentials import Credential
 from services.enrollment.store.sessions import Limits, Session
 from shared.apple import cms
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import uuid7, uuid7_floor
 from shared.events.devices import Ownership
 from shared.runtime import auditing
@@ -129,7 +129,7 @@ class Handouts:
 
     async def _topic(self) -> str:
         """What devices listen for; without a push certificate nobody could ever be woken."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             found = await push_certificates.current(connection, self._clock.now())
         if found is None:
             metrics.PROFILES.labels("no_push_certificate").inc()
@@ -204,7 +204,7 @@ class Handouts:
 
     async def _refusal(self, token: str, source: str | None, *, unsigned: bool) -> Problem:
         """Why a token buys nothing; a stranger's is only counted."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             known = await credentials.find(connection, digest(token))
         code, address = "credential_unknown", self._counted(source)
         if known is None:

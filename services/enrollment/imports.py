@@ -28,7 +28,7 @@ from services.enrollment.import_writing import Writing
 from services.enrollment.store import imports as store
 from services.enrollment.store import pins, push_certificates
 from shared.apple.certificates import UNREADABLE
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.runtime import auditing
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
@@ -98,7 +98,7 @@ class Imports:
         now = self._clock.now()
         rows = await asyncio.to_thread(_read_all, order.rows, now)
         for _ in range(_TRIES):
-            async with self._pool.acquire(timeout=5) as connection:
+            async with connected(self._pool) as connection:
                 verdicts = await self._judge(connection, rows)
                 served = await push_certificates.served(connection, _topics(rows), now)
             if order.dry_run or await self._write(rows, verdicts, order, caller):

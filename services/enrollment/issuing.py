@@ -27,7 +27,7 @@ from services.enrollment.store.pins import Pin
 from services.enrollment.store.sessions import Session
 from shared.bus import outbox
 from shared.db.locks import lock_devices
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.devices import CertificateIssued
 from shared.runtime.clock import Clock
 
@@ -99,7 +99,7 @@ class Issuing:
         """PKCSReq: the challenge of a session, once; the same key again gets the same leaf."""
         if password is not None and not hmac.compare_digest(password.encode(), path.encode()):
             raise ScepRefusal("the challenge is not the one in the address")
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             session = await sessions.find(connection, digest(path))
         if session is None:
             raise ScepRefusal("no such challenge")
@@ -115,14 +115,14 @@ class Issuing:
             if spent:
                 await certificates.add(tx, made)
         if not spent:  # somebody was quicker: perhaps the same device, twice
-            async with self._pool.acquire(timeout=5) as connection:
+            async with connected(self._pool) as connection:
                 session = await sessions.find(connection, digest(path)) or session
             return await self._bought_before(session, key)
         metrics.CERTIFICATES_ISSUED.labels("enrollment").inc()
         return made.der
 
     async def _bought_before(self, session: Session, key: LeafKey) -> bytes:
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             found = await certificates.der_and_key(connection, session.certificate_sha256 or b"")
         if found is None or found[1] != _key_digest(key):
             await self._refusals.record("scep", "challenge_replayed", session.credential_id)
@@ -133,7 +133,7 @@ class Issuing:
 
     async def _renew(self, current: bytes, key: LeafKey) -> bytes:
         """RenewalReq: the current certificate is the proof, the new one speaks for the same."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             pin = (await pins.read(connection, [current])).get(current)
         device_id = _renewable(pin, self._clock.now())
         async with transaction(self._pool) as tx:

@@ -52,21 +52,21 @@ class Lobby:
         self, wanted: Wanted, reach: Reach, after: UUID | None, limit: int
     ) -> Sequence[Waiting]:
         """Newest first."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await store.page(connection, wanted, reach, after, limit)
 
     async def counts(self, reach: Reach) -> Sequence[Count]:
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await store.counts(connection, reach)
 
     async def groups(self, by: str, reach: Reach) -> Sequence[Group]:
         """By `credential` or `address`: what waits of each, and what became of the others."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await store.groups(connection, by, reach, _GROUPS)
 
     async def get(self, enrollment_id: UUID, reach: Reach) -> Detail:
         """Raises Problem: what is outside of reach is answered like what is not there."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             waiting = await _found(connection, enrollment_id, reach)
             device = await devices.get(
                 connection, waiting.conflicts_with or waiting.device_id, reach
@@ -77,7 +77,7 @@ class Lobby:
     async def release(self, enrollment_id: UUID, caller: Caller, reason: str) -> Waiting:
         """Let it in, in the place of what was there. Raises Problem and InternalCallFailed."""
         reach = caller.reach(DECIDE)
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             before = await _found(connection, enrollment_id, reach)
         if _is_done(before, "released"):
             return before
@@ -86,13 +86,13 @@ class Lobby:
         except Problem as problem:
             if problem.code != "nothing_quarantined":
                 raise
-            async with self._pool.acquire(timeout=5) as connection:
+            async with connected(self._pool) as connection:
                 before = await _found(connection, enrollment_id, reach)
             if not _is_done(before, "released"):
                 raise
             return before
         metrics.LOBBY_DECIDED.labels("released").inc()
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await _found(connection, enrollment_id, reach)
 
     async def release_device(
@@ -106,7 +106,7 @@ class Lobby:
     async def refuse(self, enrollment_id: UUID, caller: Caller, reason: str) -> Waiting:
         """End it and revoke its certificate; the device's own enrollment is not touched."""
         reach, now = caller.reach(DECIDE), self._clock.now()
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             before = await _found(connection, enrollment_id, reach)
         async with transaction(self._pool) as tx:
             await lock_devices(tx, [before.device_id])

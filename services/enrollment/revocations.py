@@ -12,7 +12,7 @@ from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store import authorities as store
 from services.enrollment.store import certificates
 from services.enrollment.store.authorities import Crl
-from shared.db.pool import Pool, is_transient, transaction
+from shared.db.pool import Pool, connected, is_transient, transaction
 from shared.runtime.clock import Clock
 from shared.runtime.problems import Problem
 
@@ -65,7 +65,7 @@ class Revocations:
         if name != self._authorities.current.name:
             raise Problem(404, "authority_unknown", "There is no such authority.")
         try:
-            async with self._pool.acquire(timeout=5) as connection:
+            async with connected(self._pool) as connection:
                 self._last = await store.last_crl(connection, name) or self._last
         except Exception as error:
             if self._last is None or not is_transient(error):
@@ -103,7 +103,7 @@ class Revocations:
             return error.response
 
     async def _status(self, authority: str, serial: int) -> Good | Revoked | None:
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             row = await certificates.status(connection, authority, f"{serial:x}")
         if row is None:
             return None

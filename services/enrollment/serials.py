@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from services.enrollment.store import serials as store
 from services.enrollment.store.serials import Listed
 from shared.bus import outbox
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import uuid7
 from shared.events.devices import SerialsListed
 from shared.runtime import auditing
@@ -79,7 +79,7 @@ class Serials:
         self._pool, self._clock = pool, clock
 
     async def page(self, after: str | None, beginning: str | None, limit: int) -> Sequence[Listed]:
-        async with self._pool.acquire(timeout=5) as connection:
+        async with connected(self._pool) as connection:
             return await store.page(
                 connection, after, beginning.upper() if beginning else None, limit
             )
