@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from services.console.app import SERVICE
-from services.console.audit.searching import READING
 from services.console.store import audit_exports, audit_lists
 from services.console.store.audit_lists import Filters
+from services.console.views.queries import READING
 from shared.db import partitions
 from shared.db.pool import transaction
 from shared.events.base import uuid7

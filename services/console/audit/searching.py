@@ -10,18 +10,13 @@ import orjson
 
 from services.console.store import audit_lists as lists
 from services.console.store.audit_lists import Filters
+from services.console.views.queries import READING
 from shared.db.pool import Pool, transaction
 from shared.runtime.problems import Problem
 
 __all__ = ["Audit", "Filters", "Row"]
 
 Row = dict[str, Any]
-# Each statement is planned for the filters it has, and of one truth.
-READING = (
-    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
-    "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off;"
-    "SET LOCAL max_parallel_workers_per_gather = 0"
-)
 
 
 class Audit:
