@@ -15,7 +15,7 @@ from services.console.http.budgets import budgets_of
 from services.console.http.commands import READ, SILENT, name_actors
 from services.console.http.guard import guard_for
 from services.console.http.keys import VIEWS
-from services.console.http.pages import ask, go_to, page, parse_form, person
+from services.console.http.pages import ask, go_to, page, paged, parse_form, permitted_page, person
 from services.console.http.words import SHOWN
 from shared.runtime.http import Page, parse_body, parse_query, path_id, render
 from shared.runtime.internal import InternalCallFailed
@@ -56,11 +56,10 @@ class Word(BaseModel):
 async def show(request: web.Request) -> web.StreamResponse:
     """GET /approvals: what waits for people, and the freezes in force."""
     query, who = parse_query(request, Page), person(request)
-    at = f"?limit={query.limit}" + (f"&cursor={query.cursor}" if query.cursor else "")
     held: Values = {"items": [], "next": None}
     trouble = None
     try:
-        held = await ask(request, "command_queue", "GET", f"{_COMMANDS}/approvals{at}")
+        held = await ask(request, "command_queue", "GET", paged(f"{_COMMANDS}/approvals", query))
     except InternalCallFailed:
         trouble = SILENT
     await name_actors(request, held["items"])
@@ -175,16 +174,7 @@ def _get(path: str, handler: Handler, needs: str, summary: str, *, scoped: bool 
 
 
 def _post(path: str, handler: Handler, needs: str, summary: str, *, scoped: bool = False) -> Route:
-    return Route(
-        "POST",
-        path,
-        handler,
-        page=True,
-        permission=needs,
-        summary=summary,
-        scoped=scoped,
-        max_body=16384,
-    )
+    return permitted_page("POST", path, handler, needs, summary, scoped=scoped, max_body=16384)
 
 
 _ONE, _FREEZE = "/approvals/{command_id}", "/approvals/freezes/{freeze_id}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -21,6 +22,7 @@ from services.console.http.pages import (
     page,
     parse_form,
     parse_pairs,
+    permitted_page,
     person,
     query_pairs,
 )
@@ -51,15 +53,15 @@ class BulkForm(ActionForm):
 
 async def show_bulk(request: web.Request) -> web.StreamResponse:
     """GET /bulk/{name}: what it would do, to how many."""
-    action, query = _action(request), _query(request)
-    chosen = await _chosen(request, action, query)
+    action, query = _action(request), bulk_query(request)
+    chosen = await chosen_by(request, query, action.not_yet, *action.needs)
     return await _dialog(request, action, query, chosen, BulkForm(key=uuid7()))
 
 
 async def do_bulk(request: web.Request) -> web.StreamResponse:
     """POST /bulk/{name}: ask command_queue for one command to all of them."""
-    action, query, form = _action(request), _query(request), parse_form(request, BulkForm)
-    chosen = await _chosen(request, action, query)
+    action, query, form = _action(request), bulk_query(request), parse_form(request, BulkForm)
+    chosen = await chosen_by(request, query, action.not_yet, *action.needs)
     if complaint := _complaint(action, form, chosen):
         return await _dialog(request, action, query, chosen, form, complaint, 422)
     if not action.harmless:
@@ -108,18 +110,21 @@ def _action(request: web.Request) -> Action:
     return found
 
 
-def _query(request: web.Request) -> BulkQuery:
+def bulk_query(request: web.Request) -> BulkQuery:
+    """Which devices the URL means."""
     return parse_pairs(request, query_pairs(request), BulkQuery)
 
 
-async def _chosen(request: web.Request, action: Action, query: BulkQuery) -> Chosen:
+async def chosen_by(
+    request: web.Request, query: BulkQuery, without: Collection[str], *needs: str
+) -> Chosen:
     """All rights must be held on the same groups; refuses who holds them nowhere."""
-    reach = person(request).caller.reach(READ, *action.needs)
+    reach = person(request).caller.reach(READ, *needs)
     selection = request.config_dict[SELECTION]
     if query.id:
-        return await selection.named(query.id, action.not_yet, reach)
+        return await selection.named(query.id, without, reach)
     if query.whole:
-        return await selection.matching(query.filters(), action.not_yet, reach)
+        return await selection.matching(query.filters(), without, reach)
     return Chosen([], 0)
 
 
@@ -151,16 +156,8 @@ async def _dialog(
 
 
 def _route(method: str, handler: Any, summary: str) -> Route:
-    return Route(
-        method,
-        "/bulk/{name}",
-        handler,
-        page=True,
-        permission=REQUEST,
-        scoped=True,
-        summary=summary,
-        max_body=_MAX_BODY,
-    )
+    where = "/bulk/{name}"
+    return permitted_page(method, where, handler, REQUEST, summary, scoped=True, max_body=_MAX_BODY)
 
 
 ROUTES = (

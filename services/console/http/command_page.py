@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.console.actions import BULK, REQUEST
 from services.console.http.commands import READ, SILENT, name_actors
 from services.console.http.keys import VIEWS
-from services.console.http.pages import ask, go_to, page_or_part, parse_form, person
+from services.console.http.pages import ask, go_to, page_or_part, paged, parse_form, person
 from services.console.http.step_up import confirmed
 from services.console.http.words import SHOWN, TARGET
 from shared.runtime.http import Page, parse_query, path_id
@@ -45,8 +45,7 @@ async def show_command(request: web.Request) -> web.StreamResponse:
     query, path = parse_query(request, Page), _path(request)
     try:
         command = await ask(request, "command_queue", "GET", path)
-        at = f"?limit={query.limit}" + (f"&cursor={query.cursor}" if query.cursor else "")
-        targets = await ask(request, "command_queue", "GET", f"{path}/targets{at}")
+        targets = await ask(request, "command_queue", "GET", paged(f"{path}/targets", query))
     except InternalCallFailed:
         raise Problem(503, "commands_silent", f"{SILENT} Try again soon.") from None
     now = request.config_dict[VIEWS].now()

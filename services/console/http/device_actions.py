@@ -14,7 +14,7 @@ from services.console.http.budgets import budgets_for
 from services.console.http.device_offers import REFRESH, WAKE, why_not
 from services.console.http.devices import READ
 from services.console.http.keys import VIEWS
-from services.console.http.pages import ask, go_to, page, parse_form, person
+from services.console.http.pages import ask, go_to, page, parse_form, permitted_page, person
 from services.console.http.step_up import confirmed
 from services.console.http.words import SHOWN
 from shared.events.base import uuid7
@@ -157,16 +157,8 @@ async def _dialog(
 
 
 def _route(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:
-    return Route(
-        method,
-        f"/devices/{{device_id}}{path}",
-        handler,
-        page=True,
-        permission=permission,
-        scoped=True,
-        summary=summary,
-        max_body=_MOST,
-    )
+    where = f"/devices/{{device_id}}{path}"
+    return permitted_page(method, where, handler, permission, summary, scoped=True, max_body=_MOST)
 
 
 ROUTES = (

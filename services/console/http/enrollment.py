@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.http.keys import VIEWS
 from services.console.http.lobby import waiting_now
-from services.console.http.pages import ask, ask_surely, go_to, page, parse_form, person
+from services.console.http.pages import (
+    ask,
+    ask_surely,
+    go_to,
+    page,
+    paged,
+    parse_form,
+    permitted_page,
+    person,
+)
 from services.console.http.step_up import confirmed
 from services.console.http.words import CHOICES, SHOWN
 from shared.events.devices import Ownership, Platform
@@ -54,11 +63,8 @@ class CertificateForm(BaseModel):
 async def show_enrollment(request: web.Request) -> web.StreamResponse:
     """GET /enrollment: credentials, and push certificates with their ends."""
     query = parse_query(request, Page)
-    path = f"{_CREDENTIALS}?limit={query.limit}"
-    if query.cursor:
-        path += f"&cursor={query.cursor}"
     now = request.config_dict[VIEWS].now()
-    credentials, trouble = await _of(request, "enrollment", path, READ)
+    credentials, trouble = await _of(request, "enrollment", paged(_CREDENTIALS, query), READ)
     certificates, silent = await _of(request, "push_notifier", f"{_PUSH}/certificates", PUSH_READ)
     names = await request.config_dict[VIEWS].actors(
         [row["created_by"] for row in credentials["items"]]
@@ -153,15 +159,8 @@ async def upload_certificate(request: web.Request) -> web.StreamResponse:
 
 
 def _post(path: str, handler: Handler, permission: str, summary: str) -> Route:
-    return Route(
-        "POST",
-        f"{_HERE}{path}",
-        handler,
-        page=True,
-        permission=permission,
-        summary=summary,
-        max_body=_MAX_BODY,
-    )
+    where = f"{_HERE}{path}"
+    return permitted_page("POST", where, handler, permission, summary, max_body=_MAX_BODY)
 
 
 ROUTES = (

@@ -9,21 +9,22 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.console.http.bulk import BulkQuery
-from services.console.http.devices import READ as SEE_DEVICES
-from services.console.http.keys import SELECTION, VIEWS
+from services.console.http.bulk import bulk_query, chosen_by
+from services.console.http.keys import VIEWS
 from services.console.http.pages import (
     ask_surely,
     go_to,
     page,
+    paged,
     parse_form,
     parse_pairs,
+    permitted_page,
     person,
     query_pairs,
 )
 from services.console.http.step_up import confirmed
 from services.console.views.selection import Chosen
-from shared.runtime.http import Page
+from shared.runtime.http import Page, path_id
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
 
@@ -73,7 +74,7 @@ class PlaceForm(_Form):
 async def list_groups(request: web.Request) -> web.StreamResponse:
     """GET /groups?q=."""
     query = parse_pairs(request, query_pairs(request), GroupsQuery)
-    found = await _asked(request, "GET", _with(_API, query))
+    found = await _asked(request, "GET", paged(_API, query))
     return page(request, "groups/list.html", groups=found["items"], next=found["next"], query=query)
 
 
@@ -89,7 +90,7 @@ async def show_group(request: web.Request) -> web.StreamResponse:
     query = parse_pairs(request, query_pairs(request), Page)
     api = _one(request)
     group = await _asked(request, "GET", api)
-    members = await _asked(request, "GET", _with(f"{api}/members", query))
+    members = await _asked(request, "GET", paged(f"{api}/members", query))
     names = await request.config_dict[VIEWS].actors(
         [group["created_by"], group["changed_by"], *(row["added_by"] for row in members["items"])]
     )
@@ -152,14 +153,7 @@ def _complaint(form: PlaceForm, count: int) -> str | None:
 
 
 async def _chosen(request: web.Request) -> Chosen:
-    query = parse_pairs(request, query_pairs(request), BulkQuery)
-    reach = person(request).caller.reach(SEE_DEVICES, MEMBERS)
-    selection = request.config_dict[SELECTION]
-    if query.id:
-        return await selection.named(query.id, (), reach)
-    if query.whole:
-        return await selection.matching(query.filters(), (), reach)
-    return Chosen([], 0)
+    return await chosen_by(request, bulk_query(request), (), MEMBERS)
 
 
 async def _dialog(
@@ -198,16 +192,9 @@ def _body(form: GroupForm) -> dict[str, Any]:
     return values | {name: values[name] or None for name in ("description", "reason")}
 
 
-def _with(path: str, query: Page) -> str:
-    return f"{path}?{urlencode(query.model_dump(exclude_none=True))}"
-
-
 def _one(request: web.Request) -> str:
     """Its place in inventory's API."""
-    try:
-        return f"{_API}/{UUID(request.match_info['group_id'])}"
-    except ValueError:
-        raise Problem(404, "group_unknown", "There is no such group.") from None
+    return f"{_API}/{path_id(request, 'group_id')}"
 
 
 def _page_of(request: web.Request) -> str:
@@ -221,15 +208,9 @@ async def _asked(
 
 
 def _route(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:
-    return Route(
-        method,
-        f"{_HERE}{path}",
-        handler,
-        page=True,
-        permission=permission,
-        scoped=True,
-        summary=summary,
-        max_body=_MAX_BODY,
+    where = f"{_HERE}{path}"
+    return permitted_page(
+        method, where, handler, permission, summary, scoped=True, max_body=_MAX_BODY
     )
 
 

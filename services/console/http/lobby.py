@@ -17,6 +17,7 @@ from services.console.http.pages import (
     page_or_part,
     parse_form,
     parse_pairs,
+    permitted_page,
     person,
     query_pairs,
 )
@@ -208,16 +209,7 @@ async def _dialog(
 
 
 def _route(method: str, path: str, handler: Handler, needs: str, summary: str) -> Route:
-    return Route(
-        method,
-        HERE + path,
-        handler,
-        page=True,
-        permission=needs,
-        scoped=True,
-        summary=summary,
-        max_body=16384,
-    )
+    return permitted_page(method, HERE + path, handler, needs, summary, scoped=True, max_body=16384)
 
 
 _ONE: Final = "/{enrollment_id}"

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
+from urllib.parse import urlencode
 
 import jinja2
 from aiohttp import web
@@ -17,7 +18,7 @@ from services.console.http.keys import ASKING, BUNDLE
 from services.console.http.menu import MENU
 from services.console.people import Person
 from services.console.step_up import CODE_FIELD
-from shared.runtime.http import invalid, parse_query
+from shared.runtime.http import Page, invalid, parse_query
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
@@ -29,6 +30,7 @@ __all__ = [
     "go_to",
     "page",
     "page_or_part",
+    "paged",
     "parse_form",
     "parse_pairs",
     "permitted_page",
@@ -121,6 +123,11 @@ def go_to(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
 
 
+def paged(path: str, query: Page) -> str:
+    """An address of another service's list, for the part of it that this page shows."""
+    return f"{path}?{urlencode(query.model_dump(exclude_none=True))}"
+
+
 def query_pairs(request: web.Request) -> list[tuple[str, str]]:
     """What the URL asks for; forms send empty fields as well, which say nothing."""
     return [(name, value) for name, value in request.query.items() if value != ""]
@@ -138,11 +145,19 @@ def permitted_page(
     permission: str,
     summary: str,
     *,
+    scoped: bool = False,
     max_body: int = 32768,
 ) -> Route:
-    """A page for people who hold a permission."""
+    """A page for people who hold a permission; `scoped`: on some groups is enough."""
     return Route(
-        method, path, handler, page=True, permission=permission, summary=summary, max_body=max_body
+        method,
+        path,
+        handler,
+        page=True,
+        permission=permission,
+        scoped=scoped,
+        summary=summary,
+        max_body=max_body,
     )
 
 

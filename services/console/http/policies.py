@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
-from uuid import UUID
 
 import orjson
 from aiohttp import web
@@ -16,6 +14,7 @@ from services.console.http.pages import (
     ask_surely,
     go_to,
     page,
+    paged,
     parse_form,
     parse_pairs,
     permitted_page,
@@ -23,7 +22,7 @@ from services.console.http.pages import (
 )
 from services.console.http.step_up import confirmed
 from services.console.http.words import PLATFORM, SHOWN
-from shared.runtime.http import Page
+from shared.runtime.http import Page, path_id
 from shared.runtime.problems import Problem
 
 READ, WRITE = "compliance.read", "compliance.write"
@@ -116,7 +115,7 @@ def rule_text(rule: Mapping[str, Any]) -> str:
 async def list_policies(request: web.Request) -> web.StreamResponse:
     """GET /policies."""
     query = parse_pairs(request, query_pairs(request), Page)
-    found = await _asked(request, "GET", _with(_API, query))
+    found = await _asked(request, "GET", paged(_API, query))
     return page(
         request,
         "policies/list.html",
@@ -131,7 +130,7 @@ async def show_policy(request: web.Request) -> web.StreamResponse:
     """GET /policies/{policy_id}: rules in words, how the fleet stands, former versions."""
     query, api = parse_pairs(request, query_pairs(request), Page), _one(request)
     policy = await _asked(request, "GET", api)
-    versions = await _asked(request, "GET", _with(f"{api}/versions", query))
+    versions = await _asked(request, "GET", paged(f"{api}/versions", query))
     names = await request.config_dict[VIEWS].actors(
         [policy["changed_by"], *(row["changed_by"] for row in versions["items"])]
     )
@@ -230,16 +229,9 @@ def _text(definition: Mapping[str, Any]) -> str:
     return orjson.dumps(definition, option=orjson.OPT_INDENT_2).decode()
 
 
-def _with(path: str, query: Page) -> str:
-    return f"{path}?{urlencode(query.model_dump(exclude_none=True))}"
-
-
 def _one(request: web.Request) -> str:
     """Its place in compliance's API."""
-    try:
-        return f"{_API}/{UUID(request.match_info['policy_id'])}"
-    except ValueError:
-        raise Problem(404, "policy_unknown", "There is no such policy.") from None
+    return f"{_API}/{path_id(request, 'policy_id')}"
 
 
 async def _asked(
