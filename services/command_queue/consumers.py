@@ -16,7 +16,7 @@ from shared.runtime.clock import Clock
 
 def handlers(requests: Requests, clock: Clock, new_power_waits: timedelta) -> Handlers:
     return {
-        DeviceState: devices.handler(clock, new_power_waits),
+        DeviceState: devices.handler(clock),
         AuthorityPublished: devices.publish,
         DeviceGroups: protection.of_devices(clock, new_power_waits),
         GroupState: protection.of_groups(clock, new_power_waits),

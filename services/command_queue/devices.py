@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
-from services.command_queue import expansion, fencing, protection
+from services.command_queue import expansion, fencing
 from services.command_queue.apple import eligibility
 from services.command_queue.store import devices, fences
 from services.command_queue.store.devices import Channel, Device, Enrollment, Pin
@@ -27,22 +27,19 @@ from shared.runtime.clock import Clock
 _ATTEMPT: Final = timedelta(minutes=5)
 
 
-def handler(clock: Clock, waits: timedelta) -> Handler:
+def handler(clock: Clock) -> Handler:
     """Return the handler of DeviceState."""
 
     async def handle(tx: Connection, states: Sequence[DeviceState]) -> None:
-        await apply(tx, states, clock.now(), waits)
+        await apply(tx, states, clock.now())
 
     return handle
 
 
-async def apply(
-    tx: Connection, states: Sequence[DeviceState], now: datetime, waits: timedelta
-) -> None:
+async def apply(tx: Connection, states: Sequence[DeviceState], now: datetime) -> None:
     """Replace what is known of these devices, end what no longer has anybody to go to, and place
-    what waited for them. `waits`: how long what was a person's own is spared after that.
+    what waited for them.
     """
-    alarms = await protection.of_persons(tx, states, now + waits)
     news = await devices.know(tx, [_device(state) for state in states if not state.deleted])
     gone = await devices.forget(
         tx, [(state.device_id, state.meta.sequence) for state in states if state.deleted]
@@ -53,7 +50,7 @@ async def apply(
     current = [state for state in states if state.device_id in changed]
     opened = await _replace(tx, current)
     events = await fencing.end_outdated(tx, changed, now)
-    await outbox.emit(tx, [*alarms, *events, *await _wake(tx, opened)])
+    await outbox.emit(tx, [*events, *await _wake(tx, opened)])
     await expansion.resume(tx, changed, now)
 
 

@@ -7,7 +7,7 @@ three days more, and is told to all when it begins to lapse.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from services.command_queue.store import protection as store
@@ -17,8 +17,6 @@ from shared.bus.handlers import Handler
 from shared.db.pool import Connection
 from shared.events import Event, uuid7
 from shared.events.commands import GuardAlarmed
-from shared.events.device_state import DeviceState
-from shared.events.devices import Ownership
 from shared.events.groups import DeviceGroups, GroupState
 from shared.runtime.clock import Clock
 
@@ -47,34 +45,6 @@ def of_devices(clock: Clock, waits: timedelta) -> Handler:
         await scopes.replace(tx, events)
 
     return handle
-
-
-async def of_persons(
-    tx: Connection, states: Sequence[DeviceState], lapses_at: datetime
-) -> list[Event]:
-    """A device that was a person's own is protected for three days more; what to tell of it.
-
-    To be asked before the new state is written. Its profile gives no right to erase it, but that of
-    an imported one may.
-    """
-    told = {
-        one.device_id: one
-        for one in states
-        if not one.deleted and one.ownership is not Ownership.PERSONAL
-    }
-    if not told:
-        return []
-    news = [(one.device_id, one.meta.sequence) for one in told.values()]
-    return [
-        GuardAlarmed(
-            alarm_id=uuid7(),
-            kind="weakened",
-            actor="service:enrollment",
-            reason="A person's own device is to belong to the company",
-            about=device_id,
-        ).because(told[device_id])
-        for device_id in await store.no_longer_personal(tx, news, lapses_at)
-    ]
 
 
 def _alarm(event: GroupState) -> Event:

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.events.commands import GuardAlarmed
-from shared.events.devices import Ownership
 from shared.events.groups import GroupState
 from tests.command_queue.approving import API, aged
 from tests.command_queue.fleet import Fleet, Phone
@@ -108,30 +107,3 @@ async def test_out_of_an_unprotected_group_nothing_waits(fleet: Fleet) -> None:
     await put(fleet, phone, group)
     await put(fleet, phone)
     assert await _state(fleet, phone) == "active"
-
-
-async def test_a_persons_own_device_is_spared_for_three_days_after_it_became_the_companys(
-    fleet: Fleet,
-) -> None:
-    phone = await fleet.enroll(ownership=Ownership.PERSONAL)
-    phone.ownership = Ownership.CORPORATE
-    for _ in range(2):
-        await phone.tell()
-    assert await _state(fleet, phone) == "held"
-    fleet.clock.advance(_WAITS - timedelta(minutes=1))
-    phone.ownership = Ownership.UNKNOWN
-    await phone.tell()
-    assert await _state(fleet, phone) == "held"
-    fleet.clock.advance(timedelta(minutes=2))
-    assert await _state(fleet, phone) == "active"
-    [alarm] = [one for one in await fleet.events() if isinstance(one, GuardAlarmed) and one.about]
-    assert (alarm.kind, alarm.about) == ("weakened", phone.device_id)
-
-
-async def test_an_old_state_told_again_spares_nobody(fleet: Fleet) -> None:
-    phone = await fleet.enroll(ownership=Ownership.CORPORATE)
-    old = phone.told()
-    phone.ownership = Ownership.PERSONAL
-    await phone.tell()
-    await fleet.trial.hears(old, service="enrollment", sequence=1)
-    assert await fleet.rows("SELECT FROM former_protection") == []

@@ -50,16 +50,6 @@ IS_PROTECTED: Final = """
 ))
 """
 COUNT = f"SELECT count(*) FROM unnest($1::uuid[]) AS named (device_id) WHERE {IS_PROTECTED}"
-# Read before the new state is written.
-NO_LONGER_PERSONAL = """
-INSERT INTO former_protection (device_id, lapses_at)
-SELECT d.device_id, $3
-FROM device AS d
-JOIN unnest($1::uuid[], $2::bigint[]) AS told (device_id, sequence) USING (device_id)
-WHERE d.device_id = ANY ($1::uuid[]) AND d.ownership = 'personal' AND d.sequence < told.sequence
-ON CONFLICT (device_id) DO UPDATE SET lapses_at = excluded.lapses_at
-RETURNING device_id
-"""
 FORGET = "DELETE FROM former_protection WHERE lapses_at <= $1"
 
 
@@ -80,16 +70,6 @@ async def leave(
 ) -> None:
     """Remember the devices that these events take out of a protected group."""
     await tx.execute(LEAVE, [device_groups.news_of(event) for event in events], now, lapses_at)
-
-
-async def no_longer_personal(
-    tx: Connection, told: Sequence[tuple[UUID, int]], lapses_at: datetime
-) -> list[UUID]:
-    """Protect for a while more what was a person's own before this news (device, sequence)."""
-    rows = await tx.fetch(
-        NO_LONGER_PERSONAL, [one[0] for one in told], [one[1] for one in told], lapses_at
-    )
-    return sorted(row["device_id"] for row in rows)
 
 
 async def count(tx: Connection, device_ids: Sequence[UUID], now: datetime) -> int:

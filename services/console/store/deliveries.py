@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from services.console.store.webhooks import ALARM
+from services.console.store.webhooks import IS_ALARM
 from shared.db.pool import Connection, Pool
 
 ADD = """
@@ -21,7 +21,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text
 ON CONFLICT (webhook_id, event_id) DO NOTHING
 """
 # What was switched off is told of alarms for a while more, and of nothing else.
-_TOLD: Final = f"(w.enabled OR w.alarms_until > {{0}} AND d.event_type = '{ALARM}')"
+_TOLD: Final = f"(w.enabled OR w.alarms_until > {{0}} AND d.event_type IN ({IS_ALARM}))"
 IN_GROUP = """
 SELECT device_id FROM device WHERE device_id = ANY($1::uuid[]) AND groups @> ARRAY[$2::uuid]
 """

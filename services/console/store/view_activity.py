@@ -40,7 +40,9 @@ ORDER BY activity_id DESC LIMIT $3
 """
 ALARMS = f"""
 SELECT {_COLUMNS} FROM (
-    SELECT * FROM activity WHERE kind = 'guard.alarmed' AND activity_id > $1
+    SELECT * FROM activity
+    WHERE kind IN ('guard.alarmed', 'device.ownership', 'sealed.used', 'provider.changed')
+      AND activity_id > $1
     ORDER BY activity_id DESC LIMIT $2
 ) AS activity {_NAMES}
 ORDER BY activity_id DESC
@@ -82,7 +84,7 @@ async def feed(
 
 
 async def alarms(tx: Connection, after: UUID, limit: int) -> list[dict[str, Any]]:
-    """The guard's alarms, newest first."""
+    """What alarmed everybody, newest first."""
     return [dict(row) for row in await tx.fetch(ALARMS, after, limit)]
 
 

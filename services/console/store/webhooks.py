@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from shared.db.pool import Connection, Pool
 
-ALARM: Final = "muster.guard.alarmed.v1"
+ALARMS: Final = (
+    "muster.guard.alarmed.v1",
+    "muster.device.ownership_announced.v1",
+    "muster.sealed_account.used.v1",
+    "muster.identity_provider.changed.v1",
+)
 """What is told for a while more, when a webhook is switched off."""
+IS_ALARM: Final = ", ".join(f"'{kind}'" for kind in ALARMS)
 _WEBHOOK = """
 SELECT w.webhook_id, w.name, w.url, w.event_types, w.group_id, w.enabled, w.made_at, w.made_by,
        w.failures, w.rests_until,
@@ -33,7 +39,7 @@ WHERE webhook_id = $1 RETURNING true
 """
 WANTED = f"""
 SELECT webhook_id, enabled, event_types, group_id FROM webhook
-WHERE enabled OR alarms_until > $1 AND event_types @> ARRAY['{ALARM}']
+WHERE enabled OR alarms_until > $1 AND event_types && ARRAY[{IS_ALARM}]
 """
 TARGET = "SELECT url, secret FROM webhook WHERE webhook_id = $1 AND (enabled OR alarms_until > $2)"
 
@@ -110,7 +116,7 @@ async def wanted(tx: Connection, now: datetime) -> list[Wanted]:
     return [
         Wanted(
             row["webhook_id"],
-            frozenset(row["event_types"] if row["enabled"] else [ALARM]),
+            _of(row),
             row["group_id"],
         )
         for row in await tx.fetch(WANTED, now)
@@ -120,3 +126,8 @@ async def wanted(tx: Connection, now: datetime) -> list[Wanted]:
 async def target(pool: Pool, webhook_id: UUID, now: datetime) -> Target | None:
     row = await pool.fetchrow(TARGET, webhook_id, now)
     return Target(**dict(row)) if row else None
+
+
+def _of(row: Any) -> frozenset[str]:
+    wanted = frozenset(row["event_types"])
+    return wanted if row["enabled"] else wanted.intersection(ALARMS)

@@ -39,6 +39,7 @@ from shared.events.devices import (
     DeviceUnenrolled,
     OwnershipAnnounced,
 )
+from shared.events.people import ProviderChanged, SealedAccountUsed
 from shared.runtime.clock import Clock
 
 E = TypeVar("E", bound=Event)
@@ -197,6 +198,14 @@ def _alarmed(event: GuardAlarmed) -> store.Happening:
     )
 
 
+def _opened(event: SealedAccountUsed) -> store.Happening:
+    return _happening(event, "sealed.used", event.subject, name=event.name, source=event.source)
+
+
+def _provider(event: ProviderChanged) -> store.Happening:
+    return _happening(event, "provider.changed", event.by, name=event.name, what=event.change)
+
+
 def _finished(event: CommandFinished) -> store.Happening:
     return _happening(
         event,
@@ -260,6 +269,8 @@ NOTED: Final[Handlers] = {
     CommandReleased: noting(_approved),
     CommandContinued: noting(_continued),
     GuardAlarmed: noting(_alarmed),
+    SealedAccountUsed: noting(_opened),
+    ProviderChanged: noting(_provider),
 }
 """Events that are only noted and counted."""
 

@@ -169,6 +169,16 @@ def _alarmed(detail: Row, actor: str) -> str:
     return f"Alarm: {say}".replace("{actor}", actor).replace("{why}", str(detail.get("reason", "")))
 
 
+def _opened(detail: Row, _actor: str) -> str:
+    source = detail.get("source") or "an unknown address"
+    return f"Alarm: the sealed account {detail['name']} was opened from {source}"
+
+
+def _provider(detail: Row, actor: str) -> str:
+    what = "made" if str(detail.get("what")).endswith(".create") else "changed"
+    return f"Alarm: {actor} {what} the identity provider {detail['name']}"
+
+
 def _finished(detail: Row, actor: str) -> str:
     outcome = _OUTCOMES.get(detail.get("state", ""), detail.get("state"))
     reason = detail.get("reason")
@@ -195,5 +205,7 @@ _SAY: Final[Mapping[str, Callable[[Row, str], str]]] = {
     "command.continued": _continued,
     "command.finished": _finished,
     "guard.alarmed": _alarmed,
+    "sealed.used": _opened,
+    "provider.changed": _provider,
     "verdict.changed": _judged,
 }

@@ -42,6 +42,7 @@ from shared.events.devices import (
     OwnershipAnnounced,
 )
 from shared.events.inventory import FactsChanged
+from shared.events.people import ProviderChanged, SealedAccountUsed
 from shared.runtime.clock import Clock
 
 
@@ -77,6 +78,7 @@ _OF: Final[dict[str, tuple[type[Event], ...]]] = {
     "inventory.read": (FactsChanged,),
     "compliance.read": (VerdictChanged, PolicyChanged),
     "audit.read": (AuditRecorded, AuditRootSigned),
+    "people.read": (ProviderChanged, SealedAccountUsed),
 }
 OFFERED: Final = {
     model.TYPE: Offer(model, permission) for permission, models in _OF.items() for model in models
