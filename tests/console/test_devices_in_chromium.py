@@ -72,6 +72,13 @@ async def test_find_filter_sort_and_share_the_link(view: Console, page: Page) ->
     await expect(page.locator("tbody tr")).to_have_count(2)
 
 
+async def test_the_first_device_appears_by_itself(view: Console, page: Page) -> None:
+    await page.goto("/devices")
+    await expect(page.get_by_text("No devices yet")).to_be_visible()
+    await view.device(name="the first", serial="F17PQ0")
+    await expect(page.get_by_role("link", name="the first")).to_be_visible(timeout=15_000)
+
+
 async def test_the_keyboard_goes_through_rows_and_opens_one(view: Console, page: Page) -> None:
     for name in "abc":
         await view.device(name=name)

@@ -164,11 +164,13 @@ class Supervisor:
         ports = self._home.ports(["devices", "api", "internal"])
         tls = local_tls.ensure(self._home.state / "tls")
         internal = f"http://127.0.0.1:{ports['internal']}"
+        console = f"http://localhost:{ports['api']}"
         defaults = {
             "MUSTER_KEYS_DIR": str(self._home.keys),
             "MUSTER_PUBLIC_URL": f"https://localhost:{ports['devices']}",
             "MUSTER_API_URL": f"http://127.0.0.1:{ports['api']}",
-            "MUSTER_CONSOLE_URL": f"http://localhost:{ports['api']}",
+            "MUSTER_CONSOLE_URL": console,
+            "MUSTER_COMMAND_QUEUE_CONSOLE_URL": console,
             "MUSTER_CONSOLE_ASSETS_DIR": str(assets.folder(self._home)),
             "MUSTER_INTERNAL_URLS": json.dumps(dict.fromkeys(running.services, internal)),
             **{f"MUSTER_{name.upper()}_PORT": str(port) for name, port in ports.items()},

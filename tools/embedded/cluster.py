@@ -135,6 +135,8 @@ class Cluster(Opened):
             "MUSTER_KEYS_DIR": str(self.home.keys),
             "MUSTER_PUBLIC_URL": self.devices_url,
             "MUSTER_API_URL": self.api_url,
+            "MUSTER_CONSOLE_URL": self.console_url,
+            "MUSTER_COMMAND_QUEUE_CONSOLE_URL": self.console_url,
             "MUSTER_ENROLLMENT_SERVER_ROOTS": str(self.tls.authority),
             "MUSTER_INTERNAL_URLS": json.dumps(internal),
             **{f"MUSTER_{name.upper()}_PORT": str(port) for name, port in part.ports.items()},
@@ -144,6 +146,11 @@ class Cluster(Opened):
             "MUSTER_PUSH_NOTIFIER_APNS_PORTAL_URL": f"{self.apns.side_url}/portal/certificate",
             **self.settings,
         }
+
+    @property
+    def console_url(self) -> str:
+        """Where browsers open the console: by a name, as keys answer for no bare address."""
+        return f"http://localhost:{self.serving('console').ports['api']}"
 
     def _serving(self) -> list[Part]:
         return [part for part in self.parts.values() if "http" in part.roles]
