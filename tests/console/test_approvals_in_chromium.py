@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,44 +11,21 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from services.command_queue.app import SERVICE as COMMAND_QUEUE
 from services.console.app import SERVICE
 from services.console.step_up import StepUp
 from shared.bus import outbox
 from shared.events.access import AccountState
 from shared.runtime.clock import FixedClock
-from shared.runtime.internal import Answered
-from shared.runtime.testing import RecordedCalls, Trial, trial
+from shared.runtime.testing import Trial, trial
 from tests.command_queue.approving import API, aged
 from tests.command_queue.fleet import Fleet
+from tests.console.behind import Asked, queue_behind
 from tests.console.browsing import Browser, signed_in
 from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
 from tests.console.fleet import START
 from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
-
-
-class Asked(RecordedCalls):
-    """Passes what the console asks in its one person's name on to a real command_queue."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue: Trial | None = None
-        self.actor = ""
-
-    async def for_person(
-        self,
-        service: str,
-        method: str,
-        path: str,
-        token: str,
-        body: Mapping[str, Any] | None = None,
-    ) -> Answered:
-        if service != "command_queue" or self.queue is None:
-            return await super().for_person(service, method, path, token, body)
-        answer = await self.queue.call(method, path, body, actor=self.actor, via="session:one")
-        return Answered(answer.status, answer.json)
 
 
 @pytest.fixture
@@ -60,18 +37,10 @@ def calls() -> Asked:
 async def fleet(
     make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
 ) -> AsyncIterator[Fleet]:
-    clock, folder = FixedClock(START), tmp_path / "command_queue"
+    budget = {"MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ACTOR": '[{"minutes": 10, "least": 0}]'}
+    folder = tmp_path / "command_queue"
     folder.mkdir()
-    environ = {
-        "MUSTER_COMMAND_QUEUE_CONSOLE_URL": f"http://localhost:{port}",
-        "MUSTER_COMMAND_QUEUE_FAN_OUT_SHARE": "1",
-        "MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ACTOR": '[{"minutes": 10, "least": 0}]',
-    }
-    dsn = await make_database("command_queue")
-    async with trial(COMMAND_QUEUE, dsn, folder, clock=clock, environ=environ) as queue:
-        calls.queue = queue
-        fleet = Fleet(queue, clock)
-        await fleet.publish()
+    async with queue_behind(calls, make_database, folder, port, **budget) as fleet:
         yield fleet
 
 

@@ -86,7 +86,8 @@ async def test_a_lock_is_asked_for_in_the_persons_name(
     fields = await _filled(browser, path, serial=" f17pq0", reason="lost", message="Call Ada")
     answer = await browser.post(path, fields)
     assert answer.status == 303, answer.text
-    assert answer.headers["Location"] == f"/devices/{device_id}?tab=commands&asked={COMMAND_ID}"
+    place = f"/devices/{device_id}?tab=commands&asked={COMMAND_ID}#action-lock"
+    assert answer.headers["Location"] == place
     [(service, method, at, body)] = _asked(calls)
     assert (service, method, at) == ("command_queue", "POST", COMMANDS)
     assert body == {

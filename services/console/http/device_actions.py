@@ -80,7 +80,9 @@ async def do_action(request: web.Request) -> web.StreamResponse:
         why = f"{problem.detail} Nothing was asked of the device."
         again = form.model_copy(update={"key": uuid7()})
         return await _dialog(request, action, device, again, complaint=why, status=problem.status)
-    return go_to(f"/devices/{device['device_id']}?tab=commands&asked={accepted['command_id']}")
+    # The fragment: where the keyboard was when it went into the dialog.
+    became = f"?tab=commands&asked={accepted['command_id']}#action-{action.name}"
+    return go_to(f"/devices/{device['device_id']}{became}")
 
 
 async def refresh(request: web.Request) -> web.StreamResponse:
