@@ -10,9 +10,12 @@ from uuid import UUID
 
 from services.command_queue import catalogue, expansion, scoping
 from services.command_queue.errors import NotFound
-from services.command_queue.store import commands, devices, presence
+from services.command_queue.store import commands, devices, lists, presence
+from services.command_queue.store.lists import Filters
 from shared.db.pool import Pool, Record, transaction
 from shared.runtime.http import Reach
+
+__all__ = ["Filters", "OfDevice", "Reading", "Row"]
 
 _QUEUE: Final = 500
 # How targets look between the moment their command ends and the sweeper's coming by.
@@ -68,21 +71,12 @@ class Reading:
             progress[shown] = progress.get(shown, 0) + count
         return dict(found) | {"progress": progress}
 
-    async def newest(
-        self,
-        *,
-        before: UUID | None,
-        kind: str | None,
-        state: str | None,
-        actor: str | None,
-        reach: Reach,
-        limit: int,
-    ) -> list[Row]:
-        async with transaction(self._pool) as tx:
-            found = await commands.newest(
-                tx, before=before, kind=kind, state=state, actor=actor, reach=reach, limit=limit
-            )
-        return [dict(row) for row in found]
+    async def newest(self, filters: Filters, reach: Reach, limit: int) -> list[Row]:
+        """Raises NotFound when the device that is asked about is outside."""
+        async with transaction(self._pool, lists.READING) as tx:
+            if filters.device_id is not None:
+                await scoping.must_see(tx, filters.device_id, reach)
+            return [dict(row) for row in await lists.newest(tx, filters, reach, limit)]
 
     async def targets(
         self, command_id: UUID, reach: Reach, after: UUID | None, limit: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import pytest
@@ -408,6 +409,34 @@ async def test_lists_are_paged_by_key_and_a_devices_queue_and_history_are_shown(
     assert [item["state"] for item in shown["queue"]] == ["sent", "queued", "queued"]
     assert len(shown["items"]) == 1
     assert shown["next"]
+
+
+async def test_commands_are_listed_by_device_and_time(fleet: Fleet) -> None:
+    phone, other = await fleet.enroll(), await fleet.enroll()
+    asked = [await fleet.ask(*phones) for phones in ((phone,), (phone, other), (other,))]
+    ids = [row["command_id"] for row in asked]
+    one = await phone.idle()
+    assert one
+    await phone.say("Acknowledged", one.command_uuid)
+
+    async def listed(**query: Any) -> list[str]:
+        path = f"/api/v1/commands?{urlencode(query)}"
+        answer = await fleet.trial.call("GET", path)
+        assert answer.status == 200, answer.text
+        return [item["command_id"] for item in answer.json["items"]]
+
+    everything = sorted(ids, reverse=True)
+    assert await listed(device=phone.device_id) == [one for one in everything if one != ids[2]]
+    of_other = [one for one in everything if one != ids[0]]
+    assert await listed(device=other.device_id) == of_other
+    assert await listed(device=other.device_id, kind="device.lock") == []
+    assert await listed(device=other.device_id, state="active", limit=1) == of_other[:1]
+    later = fleet.clock.now() + timedelta(hours=1)
+    earlier = later - timedelta(hours=2)
+    assert await listed(device=phone.device_id, since=later.isoformat()) == []
+    assert await listed(device=phone.device_id, until=earlier.isoformat()) == []
+    assert await listed(since=earlier.isoformat(), until=later.isoformat()) == everything
+    assert await listed(since=later.isoformat()) == await listed(until=earlier.isoformat()) == []
 
 
 async def test_unknown_ids_are_404_and_foreign_cursors_400(fleet: Fleet) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import pytest
 
 from services.console.http.command_page import progress_of
 from shared.events import uuid7
-from shared.runtime.paging import decode_cursor
 from shared.runtime.testing import RecordedCalls
 from tests.console.browsing import Browser, signed_in, words_of
 from tests.console.fleet import START, Console
@@ -78,23 +77,37 @@ async def test_the_list_names_what_and_who(
 
 
 async def test_filters_stand_in_the_url_and_reach_the_api(
-    browser: Browser, calls: RecordedCalls
+    view: Console, browser: Browser, calls: RecordedCalls
 ) -> None:
-    url = "/commands?kind=device.lock&state=held&actor=account:1&until=2026-05-01T12:00Z"
-    calls.answers["command_queue", f"{COMMANDS}?limit=50"] = {"items": [], "next": None}
-    asked = calls.calls
-    await browser.get(url)
-    query = parse_qs(urlsplit(asked[-1][2]).query)
-    [cursor] = query.pop("cursor")
-    assert query == {
-        "limit": ["50"],
-        "kind": ["device.lock"],
-        "state": ["held"],
-        "actor": ["account:1"],
+    device_id = await view.device(serial="C39XK00001", name="Ada's iPhone")
+    asked = {"kind": "device.lock", "state": "held", "actor": "account:1"}
+    times = {"since": "2026-04-01T00:00:00Z", "until": "2026-05-01T12:00:00Z"}
+    expected = urlencode({"limit": 50, **asked, "device": str(device_id), **times})
+    calls.answers["command_queue", f"{COMMANDS}?{expected}"] = {"items": [], "next": None}
+    for device in ("c39xk00001", "ADA'S IPHONE", str(device_id)):
+        page = await browser.get(f"/commands?{urlencode({**asked, **times, 'device': device})}")
+        assert "No command matches" in words_of(page)
+        assert 'name="device" value="C39XK00001"' in page.text
+        assert calls.calls[-1][2] == f"{COMMANDS}?{expected}"
+
+
+async def test_a_device_that_is_not_seen_is_not_asked_about(
+    view: Console, calls: RecordedCalls
+) -> None:
+    mine, theirs = await view.device(serial="MINE"), await view.device(serial="THEIRS")
+    group = await view.group("Mine", mine)
+    await view.group("Theirs", theirs)
+    browser = await signed_in(view.service, groups={group: ["command.read", "inventory.read"]})
+    calls.answers["command_queue", f"{COMMANDS}?limit=50&device={mine}"] = {
+        "items": [],
+        "next": None,
     }
-    [before] = decode_cursor(cursor)
-    at = START.replace(month=5, day=1, hour=12)
-    assert uuid7(at - timedelta(seconds=1)) < UUID(before) < uuid7(at + timedelta(seconds=1))
+    assert "No command matches" in words_of(await browser.get("/commands?device=mine"))
+    asked = len(calls.calls)
+    for device in ("theirs", str(theirs), "nobody"):
+        text = words_of(await browser.get(f"/commands?device={device}"))
+        assert f"No device that you see is called {device}." in text
+    assert not any("theirs" in call[2] or str(theirs) in call[2] for call in calls.calls[asked:])
 
 
 async def test_the_page_of_a_command_tells_progress_and_each_device(

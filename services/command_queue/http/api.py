@@ -69,14 +69,11 @@ async def create(request: web.Request) -> web.StreamResponse:
 async def newest(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/commands: newest first."""
     query = parse_query(request, views.CommandsQuery)
-    rows = await request.config_dict[READING].newest(
-        before=query.after_id(),
-        kind=query.kind,
-        state=query.state,
-        actor=query.actor,
-        reach=_reach(request, READ),
-        limit=query.limit + 1,
-    )
+    reading, reach = request.config_dict[READING], _reach(request, READ)
+    try:
+        rows = await reading.newest(query.filters(), reach, query.limit + 1)
+    except NotFound as refusal:
+        raise _problem(refusal) from None
     page, cursor = page_of(rows, query.limit, lambda row: [str(row["command_id"])])
     return render(views.CommandList(items=[views.CommandView(**row) for row in page], next=cursor))
 

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from services.command_queue.budgets import Budget
+from services.command_queue.reading import Filters
 from services.command_queue.requests import Accepted
+from shared.db import partitions
 from shared.events.commands import CommandClass
 from shared.runtime.http import Page
 
@@ -190,6 +192,23 @@ class CommandsQuery(Page):
     kind: Text | None = None
     state: Text | None = None
     actor: Text | None = None
+    device: UUID | None = None
+    """One that it was for."""
+    since: AwareDatetime | None = None
+    """Asked for from this instant on, and before `until`."""
+    until: AwareDatetime | None = None
+
+    def filters(self) -> Filters:
+        before = self.after_id()
+        until = None if self.until is None else partitions.bound(self.until)
+        return Filters(
+            kind=self.kind,
+            state=self.state,
+            actor=self.actor,
+            device_id=self.device,
+            since=None if self.since is None else partitions.bound(self.since),
+            before=min((one for one in (before, until) if one is not None), default=None),
+        )
 
 
 class BudgetView(BaseModel):

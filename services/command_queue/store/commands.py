@@ -72,15 +72,6 @@ RETURNING command_id
 GET = """
 SELECT * FROM any_command WHERE command_id = $1 AND ($2::uuid[] IS NULL OR reach <@ $2)
 """
-_LIST: Final = """
-SELECT * FROM any_command AS c
-WHERE c.command_id < $1 AND ($2::text IS NULL OR c.kind = $2)
-  AND ($3::text IS NULL OR c.state = $3) AND ($4::text IS NULL OR c.actor = $4) {within}
-ORDER BY c.command_id DESC LIMIT $5
-"""
-LIST = _LIST.format(within="")
-# Apart, so that its plan is its own: few commands in a long history are of people with groups.
-LIST_WITHIN = _LIST.format(within="AND c.reach <@ $6::uuid[]")
 PROGRESS = """
 SELECT state, count(*) AS targets FROM (
     SELECT state FROM pending WHERE command_id = $1
@@ -314,22 +305,6 @@ async def progress(tx: Connection, command_id: UUID) -> dict[str, int]:
     counts = {row["state"]: row["targets"] for row in await tx.fetch(PROGRESS, command_id)}
     [others] = await tx.fetch(UNEXPANDED, command_id)
     return counts | {name: count for name, count in others.items() if count}
-
-
-async def newest(
-    tx: Connection,
-    *,
-    before: UUID | None,
-    kind: str | None,
-    state: str | None,
-    actor: str | None,
-    reach: Reach,
-    limit: int,
-) -> list[Record]:
-    asked = (before or _LAST, kind, state, actor, limit)
-    if reach is None:
-        return await tx.fetch(LIST, *asked)
-    return await tx.fetch(LIST_WITHIN, *asked, reach)
 
 
 async def targets(

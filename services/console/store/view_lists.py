@@ -63,6 +63,17 @@ SOME = f"""
 SELECT {COLUMNS} FROM device
 WHERE device_id = ANY($1::uuid[]) AND sequence > 0 AND ($2::uuid[] IS NULL OR groups && $2)
 """
+# By serial number rather than by name, which several may have: the newest of these is meant.
+CALLED = """
+(SELECT device_id FROM device
+ WHERE serial_key = lower($1) AND sequence > 0 AND ($2::uuid[] IS NULL OR groups && $2)
+ ORDER BY device_id DESC LIMIT 1)
+UNION ALL
+(SELECT device_id FROM device
+ WHERE name_key = lower($1) AND sequence > 0 AND ($2::uuid[] IS NULL OR groups && $2)
+ ORDER BY device_id DESC LIMIT 1)
+LIMIT 1
+"""
 GROUP_NAMES = "SELECT group_id, name FROM device_group WHERE NOT deleted ORDER BY lower(name)"
 EXPIRING = """
 SELECT device_id, coalesce(name, reported_name, serial) AS name, certificate_until FROM device
@@ -249,6 +260,12 @@ def named(device_ids: Sequence[UUID]) -> Conditions:
 async def one(tx: Connection, device_id: UUID, reach: Sequence[UUID] | None) -> Row | None:
     row = await tx.fetchrow(ONE, device_id, reach)
     return None if row is None else dict(row)
+
+
+async def called(tx: Connection, words: str, reach: Sequence[UUID] | None) -> UUID | None:
+    """The device that has this serial number, else one that has this name."""
+    device_id: UUID | None = await tx.fetchval(CALLED, words, reach)
+    return device_id
 
 
 async def some(

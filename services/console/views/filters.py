@@ -96,6 +96,14 @@ def sought(text: str) -> tuple[str, ...]:
     return words
 
 
+def as_id(text: str) -> UUID | None:
+    """The id that a text is, if it is one."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
 def version_of(text: str) -> list[int]:
     """The numbers of a version; refuses what has none."""
     numbers = [int(part) for part in _DIGITS.findall(text)]

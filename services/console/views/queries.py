@@ -14,7 +14,7 @@ from services.console.store import view_lists as lists
 from services.console.store import view_tallies as tallies
 from services.console.store import view_verdicts as verdicts
 from services.console.views import export
-from services.console.views.filters import MONTH, Filters, Order, Place, Sort
+from services.console.views.filters import MONTH, Filters, Order, Place, Sort, as_id
 from services.console.views.sentences import DEVICE, actor_text, sentence
 from shared.db.pool import Connection, Pool, transaction
 from shared.events import uuid7
@@ -126,6 +126,12 @@ class Views:
         if row is None:
             raise unknown()
         return {**_shown([row], names, reach)[0], "as_of": self._clock.now()}
+
+    async def called(self, words: str, reach: Reach) -> Row | None:
+        """The device that somebody means by its id, serial number or name."""
+        async with self._reading() as tx:
+            device_id = as_id(words) or await lists.called(tx, words.strip(), reach)
+            return None if device_id is None else await lists.one(tx, device_id, reach)
 
     async def some(self, device_ids: Sequence[UUID], reach: Reach) -> list[Row]:
         """Those of some devices that may be seen: what an open page reads again."""
