@@ -1,7 +1,9 @@
 """`make bench-console`: how long every page, filter, order, search and CSV of the console takes.
 
-A fleet is loaded through the console's own handlers; one process serves, this one asks over HTTP,
-first alone and then with ten at once. The plans of the three slowest lists come last.
+A fleet is loaded through the console's own handlers. One process serves the console, another the
+services that its pages ask, this one asks over HTTP: first alone, page by page, which tells the CPU
+of each as well; then with ten clients at once; and the same as somebody who has one group, of one
+device in a hundred. The plans of the three slowest lists come last.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,74 +25,50 @@ import aiohttp
 
 from services.console.app import SERVICE
 from services.console.http.device_models import DeviceQuery
-from services.console.http.keys import SESSIONS
-from services.console.sessions import Visit
-from services.console.store import accounts, view_lists
+from services.console.store import view_lists
 from services.console.views.queries import READING, found_by
 from shared.db.pool import Connection, Pool, transaction
-from shared.events import uuid7
-from shared.runtime.testing import Trial, trial
-from tools.bench import machine
-from tools.bench.console_fleet import Fleet
-from tools.bench.console_requests import Asked, requests
+from shared.runtime.testing import trial
+from tools.bench import console_audit, console_others, console_pages, cpu, machine
+from tools.bench.console_fleet import SMALL_GROUP, Fleet
+from tools.bench.console_requests import Asked, Known, lists
+from tools.bench.console_serving import Serving, serving
 from tools.embedded import testing
 from tools.embedded.cluster import REPOSITORY
 from tools.embedded.postgres import Postgres
 
-CLIENTS: Final = (1, 10)
+CLIENTS: Final = 10
 _MILLI: Final = 1e3
 _SLOWEST: Final = 3
+_FORBIDDEN: Final = 403
+_ONE: Final = """
+SELECT serial, name, user_name AS user FROM device WHERE device_id = $1
+"""
 
 Times = dict[str, list[float]]
+Line = dict[str, Any]
 
 
-async def _serve(dsn: str, folder: Path) -> None:
-    """Be the process that serves; says where, and ends with its standard input."""
-    async with trial(SERVICE, dsn, folder) as service:
-        secret = await _sign_in(service)
-        told = {"url": service.url("api"), "cookie": secret, "token": service.token()}
-        print(json.dumps(told), flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+@dataclass(frozen=True)
+class Ground:
+    """What is asked, and whose CPU counts."""
+
+    serving: Serving
+    postgres: int
+    """The postmaster's process id."""
+    wanted: Sequence[Asked]
 
 
-async def _sign_in(service: Trial) -> str:
-    now, account_id = datetime.now(UTC), uuid7()
-    async with transaction(service.context.pool) as tx:
-        await accounts.add(tx, account_id, "Bench", "bench@example.org", now)
-        await accounts.grant(tx, uuid7(), account_id, "owner", None, now, "bench")
-        sessions = service.parts.values[SESSIONS]
-        begun: str = await sessions.begin(
-            tx, account_id, "bench", Visit("127.0.0.1", "bench"), proven=True
-        )
-    return begun
-
-
-@asynccontextmanager
-async def _serving(dsn: str, folder: Path) -> AsyncIterator[dict[str, str]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tools.bench.console",
-        "--serve",
-        dsn,
-        "--folder",
-        str(folder),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("the serving process has no pipes")
-    try:
-        yield json.loads(await process.stdout.readline())
-    finally:
-        process.stdin.close()
-        await process.wait()
+class Refused(Exception):  # noqa: N818 (a person may not see this)
+    """The person who asks has no right to it."""
 
 
 async def _ask(session: aiohttp.ClientSession, base: str, asked: Asked) -> float:
     """Seconds to the whole answer, of a stream to its first byte."""
     begun = time.perf_counter()
-    async with session.get(base + asked.path) as response:
+    async with session.get(base + asked.path, allow_redirects=False) as response:
+        if response.status == _FORBIDDEN:
+            raise Refused
         if response.status != 200:  # noqa: PLR2004
             raise RuntimeError(f"{asked.path} answered {response.status}")
         await (response.content.readany() if asked.stream else response.read())
@@ -100,37 +78,96 @@ async def _ask(session: aiohttp.ClientSession, base: str, asked: Asked) -> float
     return took
 
 
-async def _measure(told: dict[str, str], wanted: Sequence[Asked], clients: int, each: int) -> Times:
+async def _alone(ground: Ground, who: str, headers: Mapping[str, str], each: int) -> list[Line]:
+    """One client, page by page; what somebody may not see is left out."""
+    lines = []
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for asked in ground.wanted:
+            try:
+                await _ask(session, ground.serving.url, asked)
+            except Refused:
+                continue
+            before = _used(ground)
+            took = [await _ask(session, ground.serving.url, asked) for _ in range(each)]
+            after = _used(ground)
+            costs = {name: _MILLI * (after[name] - before[name]) / each for name in after}
+            lines.append(_line(asked.name, who, 1, took) | {"cpu_ms": _rounded(costs)})
+            print(json.dumps(lines[-1]), flush=True)
+    return lines
+
+
+def _used(ground: Ground) -> dict[str, float]:
+    """CPU seconds so far."""
+    return {
+        "console": cpu.cpu_seconds(ground.serving.console),
+        "others": cpu.cpu_seconds(ground.serving.others),
+        "postgres": cpu.family_cpu_seconds(ground.postgres),
+    }
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 1) for name, value in values.items()}
+
+
+async def _together(
+    ground: Ground, who: str, headers: Mapping[str, str], names: Sequence[str], each: int
+) -> list[Line]:
     """Every client asks for everything `each` times, each in an order of its own."""
+    wanted = [one for one in ground.wanted if one.name in set(names)]
     times: Times = {one.name: [] for one in wanted}
-    headers = {"Cookie": f"muster={told['cookie']}", "Authorization": f"Bearer {told['token']}"}
 
     async def client(number: int) -> None:
         async with aiohttp.ClientSession(headers=headers) as session:
             for turn in range(each):
-                first = (number * 7 + turn * 3) % len(wanted)
+                first = (number * len(wanted) // CLIENTS + turn * 3) % len(wanted)
                 for one in (*wanted[first:], *wanted[:first]):
-                    times[one.name].append(await _ask(session, told["url"], one))
+                    times[one.name].append(await _ask(session, ground.serving.url, one))
 
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    return times
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    lines = [_line(name, who, CLIENTS, took) for name, took in times.items()]
+    for line in lines:
+        print(json.dumps(line), flush=True)
+    return lines
 
 
-def _lines(times: Times, clients: int) -> list[dict[str, Any]]:
-    lines = []
-    for name, took in times.items():
-        cuts = statistics.quantiles(took, n=20, method="inclusive")
-        lines.append(
-            {
-                "scenario": f"console: {name}",
-                "clients": clients,
-                "requests": len(took),
-                "p50_ms": round(_MILLI * statistics.median(took), 1),
-                "p95_ms": round(_MILLI * cuts[18], 1),
-                "max_ms": round(_MILLI * max(took), 1),
-            }
-        )
-    return sorted(lines, key=lambda line: -float(line["p95_ms"]))
+def _line(name: str, who: str, clients: int, took: Sequence[float]) -> Line:
+    cuts = statistics.quantiles(took, n=20, method="inclusive")
+    return {
+        "scenario": f"console: {name}",
+        "who": who,
+        "clients": clients,
+        "requests": len(took),
+        "p50_ms": round(_MILLI * statistics.median(took), 1),
+        "p95_ms": round(_MILLI * cuts[18], 1),
+        "max_ms": round(_MILLI * max(took), 1),
+    }
+
+
+async def measure(ground: Ground, each: int) -> list[Line]:
+    """All of it, as the owner and as somebody with one group."""
+    found: list[Line] = []
+    for who, headers in (("owner", ground.serving.owner), ("scoped", ground.serving.scoped)):
+        alone = await _alone(ground, who, headers, each)
+        names = [line["scenario"].partition(": ")[2] for line in alone]
+        found += alone
+        found += await _together(ground, who, headers, names, max(2, each // CLIENTS))
+    return found
+
+
+def table(lines: Sequence[Line]) -> str:
+    """A row a page, the slowest of ten clients first."""
+    by_page: dict[tuple[str, str], dict[int, Line]] = {}
+    for line in lines:
+        by_page.setdefault((line["scenario"], line["who"]), {})[line["clients"]] = line
+    rows = sorted(by_page.items(), key=lambda item: -item[1][CLIENTS]["p95_ms"])
+    head = "| page | as | p50 | p95 | p50 of ten | p95 of ten | console | others | PostgreSQL |"
+    texts = [head, "|---" * 9 + "|"]
+    for (scenario, who), of_page in rows:
+        one, ten = of_page[1], of_page[CLIENTS]
+        times = f"{one['p50_ms']} | {one['p95_ms']} | {ten['p50_ms']} | {ten['p95_ms']}"
+        costs = " | ".join(str(one["cpu_ms"][name]) for name in ("console", "others", "postgres"))
+        texts.append(f"| {scenario.partition(': ')[2]} | {who} | {times} | {costs} |")
+    return "\n".join(texts)
 
 
 class _Explaining:
@@ -163,53 +200,78 @@ async def _plans(pool: Pool, path: str) -> list[str]:
     return list(explaining.plans)
 
 
-async def _run(devices: int, each: int) -> int:
+async def _run(options: argparse.Namespace) -> int:
     with testing.home(REPOSITORY / ".muster") as home:
         port = home.ports(["postgres"])["postgres"]
         server = Postgres(home, port, for_tests=True)
         async with testing.running(server) as postgres:
             databases = testing.Databases(postgres.admin_dsn)
             async with databases.lent() as make:
-                return await _bench(await make("console"), home.root / "console", devices, each)
+                dsns = {name: await make(name) for name in ("console", *console_others.SERVICES)}
+                await _bench(dsns, home.root / "console", options)
+    return 0
 
 
-async def _bench(dsn: str, folder: Path, devices: int, each: int) -> int:
-    print(json.dumps({"machine": machine.facts(), "devices": devices}), flush=True)
-    fleet, begun = Fleet(devices), time.perf_counter()
+async def _bench(dsns: Mapping[str, str], folder: Path, options: argparse.Namespace) -> None:
+    print(json.dumps({"machine": machine.facts(), "devices": options.devices}), flush=True)
+    fleet = Fleet(options.devices)
+    await _load(dsns["console"], folder, fleet)
+    filled = await console_others.fill(dsns, fleet)
+    entry = await console_audit.fill(dsns["console"], options.audit)
+    async with (
+        trial(SERVICE, dsns["console"], folder) as service,
+        serving(dsns, folder, fleet.groups[SMALL_GROUP]) as told,
+    ):
+        pool = service.context.pool
+        wanted = await requests(pool, told, fleet, console_pages.pages(fleet, filled, entry))
+        lines = await measure(Ground(told, await postmaster(pool), wanted), options.each)
+        print(f"\n{table(lines)}\n", flush=True)
+        await _explain(pool, wanted, lines)
+
+
+async def _load(dsn: str, folder: Path, fleet: Fleet) -> None:
+    begun = time.perf_counter()
     async with trial(SERVICE, dsn, folder) as service:
         events = await fleet.load(service.context.road, service.parts.handlers)
         took = time.perf_counter() - begun
         line = {"scenario": "console: load", "events": events, "seconds": round(took, 1)}
         print(json.dumps(line | {"per_second": round(events / took)}), flush=True)
         await service.context.pool.execute("VACUUM ANALYZE")
-        wanted = requests(fleet)
-        slowest: list[str] = []
-        async with _serving(dsn, folder) as told:
-            await _measure(told, wanted, 1, 2)
-            for clients in CLIENTS:
-                times = await _measure(told, wanted, clients, max(2, each // clients))
-                lines = _lines(times, clients)
-                for line in lines:
-                    print(json.dumps(line), flush=True)
-                slowest = slowest or [line["scenario"].partition(": ")[2] for line in lines]
-        paths = {one.name: one.path for one in wanted if one.name.startswith("devices: ")}
-        for name in [one for one in slowest if one in paths][:_SLOWEST]:
-            for plan in await _plans(service.context.pool, paths[name]):
-                print(f"\n-- {name}\n{plan}", flush=True)
-    return 0
+
+
+async def requests(pool: Pool, told: Serving, fleet: Fleet, pages: Sequence[Asked]) -> list[Asked]:
+    """Everything that is asked, by name."""
+    [row] = await pool.fetch(_ONE, fleet.ids[len(fleet.ids) // 2])
+    one = Known(**row)
+    async with aiohttp.ClientSession(headers=told.owner) as session:
+        further = await console_pages.second_pages(session, told.url)
+    return [*pages, *lists(fleet, one), *further]
+
+
+async def postmaster(pool: Pool) -> int:
+    """The process that all of PostgreSQL's others are children of."""
+    backend = await pool.fetchval("SELECT pg_backend_pid()")
+    return next(parent for parent, children in cpu.children().items() if backend in children)
+
+
+async def _explain(pool: Pool, wanted: Sequence[Asked], lines: Sequence[Line]) -> None:
+    paths = {one.name: one.path for one in wanted if one.name.startswith("devices: ")}
+    slowest = sorted(
+        (line for line in lines if line["clients"] == 1 and line["who"] == "owner"),
+        key=lambda line: -float(line["p95_ms"]),
+    )
+    names = [line["scenario"].partition(": ")[2] for line in slowest]
+    for name in [one for one in names if one in paths][:_SLOWEST]:
+        for plan in await _plans(pool, paths[name]):
+            print(f"\n-- {name}\n{plan}", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=100_000)
+    parser.add_argument("--audit", type=int, default=200_000, help="entries of the audit")
     parser.add_argument("--each", type=int, default=40, help="times that each request is made")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        asyncio.run(_serve(given.serve, given.folder))
-        return 0
-    return asyncio.run(_run(given.devices, given.each))
+    return asyncio.run(_run(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ class Fleet:
         self.ids = [uuid7() for _ in range(devices)]
         self.groups = [uuid7() for _ in range(GROUPS)]
         self.policies = [uuid7() for _ in POLICIES]
+        self.members: dict[UUID, list[UUID]] = {}
+        """Device → its groups, once it is loaded."""
 
     async def load(self, pool: Pool, handlers: Handlers) -> int:
         """Let the handlers have all events, in batches as from Kafka; returns how many."""
@@ -162,6 +164,7 @@ class Fleet:
         groups = self._chance.sample(self.groups[1:], k=self._chance.randrange(4))
         if self._chance.randrange(100) == 0:
             groups.append(self.groups[SMALL_GROUP])
+        self.members[device_id] = groups
         return DeviceGroups(device_id=device_id, groups=groups)
 
     def _judged(self, device_id: UUID, place: int) -> VerdictChanged:

@@ -1,4 +1,4 @@
-"""What `make bench-console` asks: every page, filter, order and search, and a list's CSV."""
+"""What `make bench-console` asks of the lists of devices: every filter, order, search, and CSV."""
 
 from __future__ import annotations
 
@@ -20,6 +20,29 @@ class Asked:
     stream: bool = False
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a device of the fleet is called, to be looked for."""
+
+    serial: str
+    name: str
+    user: str
+
+
+def _searches(one: Known) -> dict[str, str]:
+    first, *_ = one.name.split()
+    return {
+        **_SEARCHES,
+        "a serial": one.serial,
+        "the beginning of a serial": one.serial[:4],
+        "a common model": "iphone17,1",
+        "a rarer model": "macbook air",
+        "an owner": one.user,
+        "an owner's first name": first,
+        "a word that all have": "example.com",
+    }
+
+
 _SEARCHES: Final[Mapping[str, str]] = {
     "one letter": "a",
     "two letters": "ad",
@@ -32,8 +55,8 @@ _SEARCHES: Final[Mapping[str, str]] = {
 }
 
 
-def requests(fleet: Fleet) -> list[Asked]:
-    """Everything that is asked of a fleet, by name."""
+def lists(fleet: Fleet, one: Known) -> list[Asked]:
+    """Every list of devices, by name."""
     small, large = fleet.groups[SMALL_GROUP], fleet.groups[1]
     filters: dict[str, dict[str, object]] = {
         "no filter": {},
@@ -54,7 +77,7 @@ def requests(fleet: Fleet) -> list[Asked]:
         "expiring": {"expiring": "true"},
         "supervised": {"supervised": "true"},
         **{f"seen {seen}": {"seen": seen} for seen in Seen},
-        **{f"search: {name}": {"q": text} for name, text in _SEARCHES.items()},
+        **{f"search: {name}": {"q": text} for name, text in _searches(one).items()},
         "many at once": {
             "platform": "ios",
             "status": "enrolled",
@@ -64,7 +87,7 @@ def requests(fleet: Fleet) -> list[Asked]:
             "q": "iphone",
         },
     }
-    lists = [_list(name, query) for name, query in filters.items()]
+    found = [_list(name, query) for name, query in filters.items()]
     orders = [
         _list(f"by {sort}{', down' if down else ''}", {"sort": sort, "descending": down})
         for sort in Sort
@@ -75,24 +98,11 @@ def requests(fleet: Fleet) -> list[Asked]:
         for name in ("status, rare", "compliance, rare", "group, small", "search: a name", "tag")
         for sort in (Sort.SEEN, Sort.OS, Sort.NAME)
     ]
-    return [*_pages(fleet), *lists, *orders, *crossed, *_exports(filters)]
+    return [*found, *orders, *crossed, *_exports(filters)]
 
 
 def _list(name: str, query: Mapping[str, object]) -> Asked:
     return Asked(f"devices: {name}", f"/devices?{urlencode(query, doseq=True)}")
-
-
-def _pages(fleet: Fleet) -> list[Asked]:
-    device = f"/devices/{fleet.ids[len(fleet.ids) // 2]}"
-    return [
-        Asked("overview", "/"),
-        *(
-            Asked(f"device: {tab}", f"{device}?tab={tab}")
-            for tab in ("overview", "compliance", "timeline")
-        ),
-        Asked("API: devices", "/api/v1/console/devices"),
-        Asked("API: overview", "/api/v1/console/overview"),
-    ]
 
 
 def _exports(filters: Mapping[str, Mapping[str, object]]) -> list[Asked]:

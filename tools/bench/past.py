@@ -32,7 +32,7 @@ ANALYZE: Final = "ANALYZE command, pending, target, device, enrollment, channel,
 _WEEK: Final = 7
 
 # A UUIDv7 of row `i` at `at`: its time, and what looks like chance.
-_ID: Final = """
+ID: Final = """
 (lpad(to_hex((extract(epoch FROM {at}) * 1000)::bigint), 12, '0') || '7'
  || substr(md5({i}::text), 1, 3) || '8' || substr(md5({i}::text), 4, 15))::uuid
 """
@@ -42,7 +42,7 @@ SELECT row_number() OVER () - 1 AS place, device_id, channel_id, enrollment_id F
 """
 PAST_COMMANDS = f"""
 INSERT INTO {{table}}
-SELECT {_ID.format(at="at", i="i")}, 'inventory.refresh', 'SecurityInfo', 'security',
+SELECT {ID.format(at="at", i="i")}, 'inventory.refresh', 'SecurityInfo', 'security',
        'harmless', '{{{{"request_type": "SecurityInfo"}}}}', 'service:inventory', NULL, 'finished',
        NULL, 0, {_A_COMMAND}, at, at + interval '7 days', at + interval '1 hour', NULL, NULL,
        md5(i::text)
@@ -72,7 +72,7 @@ SELECT actor, md5(command_id::text), command_id, decode(repeat(md5(command_id::t
 FROM past_command WHERE command_id >= $1
 """
 INBOX = f"""
-INSERT INTO inbox SELECT {_ID.format(at="at", i="i")}
+INSERT INTO inbox SELECT {ID.format(at="at", i="i")}
 FROM (
     SELECT i, $1::timestamptz + ($2::timestamptz - $1) * (i::float8 / $3::int) AS at
     FROM generate_series(0, $3::int - 1) AS i
