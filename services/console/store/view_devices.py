@@ -37,15 +37,23 @@ WHERE device.sequence < news.sequence
 FORGET = """
 WITH gone AS (SELECT unnest($1::uuid[]) AS device_id),
      found AS (DELETE FROM search USING gone WHERE search.device_id = gone.device_id),
+     spoke AS (DELETE FROM device_seen s USING gone WHERE s.device_id = gone.device_id),
      proven AS (DELETE FROM certificate c USING gone WHERE c.device_id = gone.device_id),
      own AS (DELETE FROM device USING gone WHERE device.device_id = gone.device_id)
 DELETE FROM verdict USING gone WHERE verdict.device_id = gone.device_id
 RETURNING verdict.policy_id, verdict.state
 """
+# Every device of a list has a row, so that those that never spoke have a place in its order.
+INTRODUCE = """
+INSERT INTO device_seen (device_id)
+SELECT device_id FROM unnest($1::uuid[]) AS news (device_id)
+ON CONFLICT DO NOTHING
+"""
 SEEN = """
-UPDATE device SET last_seen_at = news.at
-FROM unnest($1::uuid[], $2::timestamptz[]) AS news (device_id, at)
-WHERE device.device_id = news.device_id AND coalesce(device.last_seen_at < news.at, true)
+INSERT INTO device_seen (device_id, last_seen_at)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[])
+ON CONFLICT (device_id) DO UPDATE SET last_seen_at = excluded.last_seen_at
+    WHERE coalesce(device_seen.last_seen_at < excluded.last_seen_at, true)
 """
 REPORTED = """
 UPDATE device SET
@@ -182,6 +190,7 @@ class PushCertificate:
 async def replace(tx: Connection, news: Sequence[DeviceNews]) -> None:
     """Take over news that is newer than what is known, and the worst of the device's verdicts."""
     await tx.execute(REPLACE, list(news), list(LADDER))
+    await tx.execute(INTRODUCE, [one.device_id for one in news])
 
 
 async def newer(tx: Connection, sequences: Mapping[UUID, int]) -> list[UUID]:
@@ -204,12 +213,13 @@ async def report(tx: Connection, news: Sequence[Reported]) -> None:
 
 
 async def index(tx: Connection, device_ids: Collection[UUID]) -> None:
-    """Let search find devices by what they are called now.
+    """Let search find devices by what they are called now, each word of it once: a model that a
+    device reports as it was enrolled with is no news.
 
     Letters are folded here: PostgreSQL knows only those of its locale, which may be none but ASCII.
     """
     rows = await tx.fetch(WORDS, list(device_ids))
-    words = [f" {' '.join(words_of(row['words']))}" for row in rows]
+    words = [f" {' '.join(dict.fromkeys(words_of(row['words'])))}" for row in rows]
     await tx.execute(INDEX, [row["device_id"] for row in rows], words)
 
 

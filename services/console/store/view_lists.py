@@ -41,19 +41,21 @@ KEYS: Final[Mapping[Sort, str]] = {
     Sort.STATUS: "status",
     Sort.COMPLIANCE: "compliance_key",
     Sort.ENROLLED: "enrolled_at",
-    Sort.SEEN: "last_seen_at",
+    Sort.SEEN: "device_seen.last_seen_at",
     Sort.CERTIFICATE: "certificate_until",
 }
 _ALWAYS: Final = frozenset({Sort.PLATFORM, Sort.OWNERSHIP, Sort.STATUS})
 """Every device has these."""
+_SEEN: Final = "device.device_id IN (SELECT seen.device_id FROM device_seen AS seen WHERE {})"
 _IN_GROUPS: Final = "groups <> '{{}}' AND groups && {0}::uuid[]"
 """The index leaves out devices without groups, so the condition must."""
 
 COLUMNS: Final = """
-    device_id, coalesce(name, reported_name) AS name, serial, udid, user_name AS "user",
+    device.device_id, coalesce(name, reported_name) AS name, serial, udid, user_name AS "user",
     coalesce(reported_model, model) AS model, product, platform, os_version, ownership, supervised,
-    status, enrolled_at, ended_at, end_reason, last_seen_at, compliance, certificate_until, tags,
-    groups
+    status, enrolled_at, ended_at, end_reason, compliance, certificate_until, tags, groups,
+    (SELECT seen.last_seen_at FROM device_seen AS seen WHERE seen.device_id = device.device_id)
+        AS last_seen_at
 """
 ONE = f"""
 SELECT {COLUMNS} FROM device
@@ -127,7 +129,7 @@ def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) ->
         found.add("certificate_until < {0}", now + MONTH)
     if filters.failing is not None:
         found.add(
-            "device_id IN (SELECT device_id FROM verdict WHERE policy_id = {0}"
+            "device.device_id IN (SELECT device_id FROM verdict WHERE policy_id = {0}"
             " AND verdict.state = 'noncompliant')",
             filters.failing,
         )
@@ -148,12 +150,12 @@ def _versions(found: Conditions, filters: Filters) -> None:
 
 def _when_seen(found: Conditions, seen: Seen | None, now: datetime) -> None:
     if seen is Seen.NEVER:
-        found.add("last_seen_at IS NULL")
+        found.add(_SEEN.format("seen.last_seen_at IS NULL"))
     elif seen is not None and seen.startswith("not_"):
         since = now - SPANS[seen.removeprefix("not_")]
-        found.add("(last_seen_at < {0} OR last_seen_at IS NULL)", since)
+        found.add(_SEEN.format("seen.last_seen_at < {0} OR seen.last_seen_at IS NULL"), since)
     elif seen is not None:
-        found.add("last_seen_at >= {0}", now - SPANS[seen])
+        found.add(_SEEN.format("seen.last_seen_at >= {0}"), now - SPANS[seen])
 
 
 async def search(tx: Connection, found: Conditions, words: Sequence[str]) -> None:
@@ -174,12 +176,12 @@ async def search(tx: Connection, found: Conditions, words: Sequence[str]) -> Non
     statement = f"SELECT device_id FROM search WHERE {indexed.where} LIMIT {FEW + 1}"
     few = [row["device_id"] for row in await tx.fetch(statement, *indexed.values)]
     if len(few) <= FEW:
-        found.add("device_id = ANY({0}::uuid[])", few)
+        found.add("device.device_id = ANY({0}::uuid[])", few)
         return
     inner = Conditions([], found.values)
     for text in texts:
         inner.add("strpos(words, {0}::text) <> 0", text)
-    found.parts.append(f"device_id IN (SELECT device_id FROM search WHERE {inner.where})")
+    found.parts.append(f"device.device_id IN (SELECT device_id FROM search WHERE {inner.where})")
 
 
 def _grams(text: str) -> list[str]:
@@ -229,13 +231,17 @@ async def _part(
 ) -> list[Row]:
     key, blank, down = order
     wanted = matching.copy()
+    table, _, _ = key.rpartition(".")
+    place = f"{table or 'device'}.device_id"
+    if table:
+        wanted.source += f" JOIN {table} ON {table}.device_id = device.device_id"
     wanted.parts.append(f"{key} IS {'' if blank else 'NOT '}NULL")
     sign, direction = ("<", "DESC") if down else (">", "ASC")
     if after is not None and blank:
-        wanted.add(f"device_id {sign} {{0}}", after.device_id)
+        wanted.add(f"{place} {sign} {{0}}", after.device_id)
     elif after is not None:
-        wanted.add(f"({key}, device_id) {sign} ({{0}}, {{1}})", after.key, after.device_id)
-    by = "device_id" if blank else f"{key} {direction}, device_id"
+        wanted.add(f"({key}, {place}) {sign} ({{0}}, {{1}})", after.key, after.device_id)
+    by = place if blank else f"{key} {direction}, {place}"
     wanted.values.append(limit)
     statement = (
         f"SELECT {COLUMNS}, {key} AS sort_key FROM {wanted.source} WHERE {wanted.where}"
