@@ -46,6 +46,7 @@ from services.console.http import (
     policies,
     providers,
     providers_api,
+    saved_views,
     sealed,
     step_up,
     tokens,
@@ -65,6 +66,7 @@ from services.console.own_factors import OwnFactors
 from services.console.own_password import OwnPassword
 from services.console.passkeys import Passkeys
 from services.console.passwords import Passwords
+from services.console.saved_views import SavedViews
 from services.console.sealed import Sealed
 from services.console.sessions import Sessions
 from services.console.settings import ConsoleSettings
@@ -131,6 +133,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
                 keys.VIEWS: Views(pool, clock),
                 keys.SELECTION: Selection(pool, clock),
+                keys.SAVED_VIEWS: SavedViews(pool, clock),
                 keys.HUB: hub,
             },
             handlers=keeping.beside(HANDLERS),
@@ -169,6 +172,7 @@ SERVICE = Service(
         *overview.ROUTES,
         *overview_page.ROUTES,
         *device_pages.ROUTES,
+        *saved_views.ROUTES,
         *device_page.ROUTES,
         *device_asked.ROUTES,
         *device_actions.ROUTES,

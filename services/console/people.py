@@ -10,6 +10,8 @@ from services.console.permissions import held_by
 from services.console.store.sessions import Alarm, Granted, Known
 from shared.runtime.http import Caller, Reach
 
+_ACCOUNT = "account:"
+
 
 @dataclass(frozen=True)
 class Person:
@@ -55,7 +57,15 @@ def via_session(session_id: UUID) -> str:
 
 
 def actor_of(account_id: UUID) -> str:
-    return f"account:{account_id}"
+    return f"{_ACCOUNT}{account_id}"
+
+
+def account_of(actor: str) -> UUID | None:
+    """The account that an actor is; None: it is none, but a service."""
+    try:
+        return UUID(actor.removeprefix(_ACCOUNT)) if actor.startswith(_ACCOUNT) else None
+    except ValueError:
+        return None
 
 
 def person_of(known: Known, source: str | None) -> Person:

@@ -56,6 +56,8 @@ LOCAL: Final[Mapping[Key, frozenset[str]]] = {
         "/step-up/code": "session.step_up",
         "/step-up/key": "session.step_up",
         "/me/tokens": "token.create",
+        "/views": "view.save",
+        "/views/{view_id}/delete": "view.delete",
         "/me/tokens/{token_id}/revoke": "token.revoke",
         "/settings/webhooks": "webhook.create",
         f"{_HOOK}/use": "webhook.use",

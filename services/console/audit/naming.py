@@ -39,6 +39,7 @@ _PLAIN: Final[Mapping[str, str]] = {
     "service": "The service {}",
     "serials": "The list of serial numbers",
     "token": "A token that is gone",
+    "view": "A saved view",
     "webhook": "A webhook that is gone",
     "identity_provider": "An identity provider that is gone",
 }

@@ -73,6 +73,11 @@ class Links:
     def here(self) -> str:
         return _url(self._path, self._pairs)
 
+    @property
+    def query(self) -> str:
+        """What the URL says after the question mark, wherever the page begins."""
+        return urlencode([pair for pair in self._pairs if pair[0] not in {*_PAGED, "limit"}])
+
     def having(self, **changes: Any) -> str:
         """The same list, changed: it begins anew. None leaves a parameter out."""
         changed = {name: value for name, value in changes.items() if value is not None}

@@ -14,6 +14,7 @@ from services.console.http.device_offers import bulk_offers
 from services.console.http.devices import READ, send_csv
 from services.console.http.keys import VIEWS
 from services.console.http.pages import asks_for, page_or_part, person, text_of
+from services.console.http.saved_views import views_of
 from services.console.http.streams import event, stream
 from services.console.http.words import CHOICES, SHOWN
 from shared.runtime.http import parse_query
@@ -57,6 +58,7 @@ async def show_devices(request: web.Request) -> web.StreamResponse:
         bulk=bulk_offers(request),
         reach=reach,
         live=_live(found.items, columns_of(query.column)),
+        saved=[] if part else await views_of(request),
     )
     if part:
         response.headers["HX-Push-Url"] = links.here

@@ -17,6 +17,7 @@ from services.console.identity.linking import Linking
 from services.console.identity.providers import Providers
 from services.console.own_factors import OwnFactors
 from services.console.own_password import OwnPassword
+from services.console.saved_views import SavedViews
 from services.console.sealed import Sealed
 from services.console.sessions import Sessions
 from services.console.setup import Setup
@@ -56,3 +57,4 @@ CONSOLE_URL = web.AppKey("console.url", str)
 TOKENS = web.AppKey("console.tokens", Tokens)
 BUNDLE = web.AppKey("console.bundle", Bundle)
 SELECTION = web.AppKey("console.selection", Selection)
+SAVED_VIEWS = web.AppKey("console.saved_views", SavedViews)
