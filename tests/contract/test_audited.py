@@ -24,6 +24,7 @@ from shared.runtime.testing import Answer, RecordedCalls, Trial
 from tests.command_queue.approving import Person, aged
 from tests.command_queue.fleet import Fleet
 from tests.console import on_record
+from tests.console.browsing import signed_in
 from tests.contract.scenes import SCENES, Scene
 from tests.enrollment.conftest import Apple, House, _make_keys
 from tests.enrollment.test_quarantine import impostor_of
@@ -268,8 +269,15 @@ async def _command_queue(walk: Walk) -> None:
     await walk("POST", f"{base}/cancel-all", REASON, action="command.cancel_all")
 
 
-async def _console(_walk: Walk) -> None:
-    """Its API changes nothing: people change things on pages (below)."""
+async def _console(walk: Walk) -> None:
+    """Its API changes saved views alone: people change the rest on pages (below)."""
+    path = "/api/v1/console/views"
+    actor = f"account:{(await signed_in(walk.service)).account_id}"
+    asks = partial(walk.service.call, actor=actor, via="session:walk")
+    save = partial(asks, "POST", path, {"name": "Macs", "query": "platform=macos"})
+    made = await walk("POST", path, action="view.save", actor=actor, asked=save)
+    drop = partial(asks, "DELETE", f"{path}/{made.json['view_id']}")
+    await walk("DELETE", f"{path}/{{view_id}}", action="view.delete", actor=actor, asked=drop)
 
 
 WALKS: Final[Mapping[str, Callable[[Walk], Awaitable[None]]]] = {

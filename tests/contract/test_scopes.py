@@ -48,7 +48,8 @@ class Row:
         return self.method, self.path
 
     def url(self, of: Thing) -> str:
-        names = {"device_id": of.device_id, "id": of.device_id, "group_id": of.group_id}
+        device = of.device_id
+        names = {"device_id": device, "id": device, "group_id": of.group_id, "view_id": device}
         command_id = of.held_id if self.held else of.command_id
         if of.waiting:
             names["enrollment_id"] = of.waiting[self.waiting]
@@ -183,6 +184,10 @@ WALK: Final = (
     Row("GET", f"{_V}/devices/{{device_id}}/activity"),
     _listed(f"{_V}/overview"),
     _listed(f"{_V}/activity"),
+    # A view names no device, and is an account's: nobody here has one.
+    Row("GET", f"{_V}/views", refused=200, shows=False),
+    _act(f"{_V}/views", {"name": "Macs"}, refused=403, code="not_a_person", done=403),
+    Row("DELETE", f"{_V}/views/{{view_id}}", code="view_unknown", done=404, shows=False),
     _listed("/api/v1/compliance/devices"),
     _listed("/api/v1/compliance/verdicts"),
     Row("GET", "/api/v1/compliance/devices/{device_id}/verdicts"),

@@ -68,8 +68,8 @@ INSERT INTO outcome (command_id, channel_id, device_id, state, deliveries, defer
                      finished_at)
 SELECT c.command_id, d.device_id, d.device_id, 'acknowledged', 1, 0, c.created_at, c.ended_at
 FROM (SELECT *, row_number() OVER (ORDER BY md5(command_id::text)) AS place FROM past_command) AS c
-JOIN (SELECT device_id, row_number() OVER () AS place, count(*) OVER () AS all_of_them
-      FROM device) AS d ON d.place = 1 + c.place % d.all_of_them
+JOIN (SELECT device_id, row_number() OVER () AS place FROM device) AS d
+  ON d.place = 1 + c.place % (SELECT count(*) FROM device)
 """
 OPEN = """
 INSERT INTO command (command_id, kind, request_type, command_class, secret, summary, actor, reason,
