@@ -11,6 +11,7 @@ from services.compliance.editing import Editor
 from services.compliance.http import api
 from services.compliance.jobs import jobs
 from services.compliance.judging import Judge
+from services.compliance.previews import Previews
 from services.compliance.queries import Reader
 from services.compliance.settings import ComplianceSettings
 from shared.runtime.jobs import Wake
@@ -25,7 +26,11 @@ async def build(context: Context[ComplianceSettings]) -> AsyncIterator[Parts]:
     if settings.seed_baseline:
         await baseline.seed(editor)
     yield Parts(
-        values={api.EDITOR: editor, api.READER: Reader(pool)},
+        values={
+            api.EDITOR: editor,
+            api.READER: Reader(pool),
+            api.PREVIEWS: Previews(pool, clock),
+        },
         handlers=handlers(judge, clock),
         jobs=jobs(settings, pool, clock, judge, changed),
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.compliance import metrics
-from services.compliance.policies import Definition, Policy
+from services.compliance.policies import Definition, Policy, named
 from services.compliance.store import devices as device_store
 from services.compliance.store import inputs as input_store
 from services.compliance.store import policies as policy_store
@@ -106,7 +106,7 @@ class Judge:
             return []
         reads = frozenset[str]().union(*(policy.reads for _, policy in pairs))
         devices = await input_store.load(
-            tx, {device_id for device_id, _ in pairs}, _named(reads, "fact:"), _named(reads, "app:")
+            tx, {device_id for device_id, _ in pairs}, named(reads, "fact:"), named(reads, "app:")
         )
         now = self._clock.now()
         reached = (
@@ -141,10 +141,6 @@ class Judge:
         if touched:
             moved += await device_store.roll_up(tx, touched)
         await tallies.add(tx, moved)
-
-
-def _named(reads: Iterable[str], prefix: str) -> list[str]:
-    return sorted(name.removeprefix(prefix) for name in reads if name.startswith(prefix))
 
 
 def _changes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal
@@ -69,6 +70,11 @@ class Policy(BaseModel):
         return frozenset().union(*(rule.reads for rule in self.definition.rules))
 
     @property
+    def inputs(self) -> tuple[list[str], list[str]]:
+        """The facts and the applications that its rules read."""
+        return named(self.reads, "fact:"), named(self.reads, "app:")
+
+    @property
     def ttl(self) -> timedelta:
         return timedelta(hours=self.definition.inputs_ttl_hours)
 
@@ -80,3 +86,8 @@ class Policy(BaseModel):
     def stale_limit(self) -> timedelta | None:
         hours = self.definition.stale_noncompliant_after_hours
         return None if hours is None else timedelta(hours=hours)
+
+
+def named(reads: Iterable[str], prefix: str) -> list[str]:
+    """The inputs of one kind, without its prefix."""
+    return sorted(name.removeprefix(prefix) for name in reads if name.startswith(prefix))

@@ -132,6 +132,10 @@ WHY_NOT: Final[Mapping[Key, str]] = {
             "/sign-in/with/{provider_id}",
             "/join/{token}/with/{provider_id}",
         ),
+        "it judges a draft and keeps nothing": (
+            "/policies/preview",
+            "/policies/{policy_id}/preview",
+        ),
         "the password alone lets nobody in: the entry is of the second factor, or of the refusal": (
             "/sign-in",
         ),

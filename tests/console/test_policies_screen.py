@@ -15,6 +15,7 @@ from tests.console.browsing import Browser, signed_in, words_of
 from tests.console.fleet import START, Console
 
 POLICIES = "/api/v1/compliance/policies"
+PREVIEWS = "/api/v1/compliance/previews"
 POLICY_ID = uuid7()
 ONE = f"{POLICIES}/{POLICY_ID}"
 RULES: list[dict[str, Any]] = [
@@ -148,6 +149,52 @@ async def test_one_is_changed_unless_somebody_was_quicker(
     calls.statuses["compliance", ONE] = 409
     answer = await owner.post(f"/policies/{POLICY_ID}", fields)
     assert (answer.status, "It is version 4 now." in words_of(answer)) == (409, True)
+
+
+@pytest.mark.parametrize("place", ["/policies", f"/policies/{POLICY_ID}"])
+async def test_who_would_fail_is_shown_before_anything_is_saved(
+    owner: Browser, calls: RecordedCalls, place: str
+) -> None:
+    failing: dict[str, Any] = {"device_id": str(uuid7()), "name": "<b>Ada</b>", "serial": "C39X"}
+    failing |= {"platform": "ios", "state": "noncompliant", "why": ["It has no passcode."]}
+    calls.answers["compliance", PREVIEWS] = {
+        "applies_to": 41_233,
+        "judged": 1000,
+        "counts": {"compliant": 960, "noncompliant": 40},
+        "worse": 38,
+        "better": 2,
+        "failing": [failing],
+    }
+    fields = {"definition": '{"name": "Stricter", "rules": []}', "version": "3", "reason": "a"}
+    answer = await owner.post(f"{place}/preview", fields)
+    text = words_of(answer)
+    for said in (
+        "for 41,233 managed devices. 1,000 of them were looked at",
+        "38 would " + ("fail" if place == "/policies" else "stand worse than now") + ", 2 better.",
+        "It has no passcode.",
+        "The first 1 of 38.",
+    ):
+        assert said in text, said
+    assert "<b>Ada" not in answer.text
+    assert "&#34;Stricter&#34;" in answer.text  # what was typed is still there, and its version
+    assert 'name="version" value="3"' in answer.text
+    wanted: dict[str, Any] = {"name": "Stricter", "rules": []}
+    if place != "/policies":
+        wanted["policy_id"] = str(POLICY_ID)
+    assert _said(calls) == [("POST", PREVIEWS, wanted)]
+
+
+async def test_a_draft_for_nobody_is_told_apart_from_one_that_nobody_fails(
+    owner: Browser, calls: RecordedCalls
+) -> None:
+    found = {"applies_to": 0, "judged": 0, "counts": {}, "worse": 0, "better": 0, "failing": []}
+    calls.answers["compliance", PREVIEWS] = found
+    draft = {"definition": '{"name": "x", "rules": []}'}
+    assert "for no managed device" in words_of(await owner.post("/policies/preview", draft))
+    calls.answers["compliance", PREVIEWS] = found | {"applies_to": 1, "judged": 1}
+    text = words_of(await owner.post("/policies/preview", draft))
+    assert "for 1 managed device." in text
+    assert "Nobody would fail." in text
 
 
 async def test_one_is_deleted_after_step_up_only(owner: Browser, calls: RecordedCalls) -> None:

@@ -34,6 +34,7 @@ from tools.embedded.testing import MakeDatabase
 Key = tuple[str, str]
 WHY_NOT: Final[Mapping[Key, str]] = {
     ("POST", "/api/v1/console/token"): "a token for five minutes, by one whose making is on record",
+    ("POST", "/api/v1/compliance/previews"): "it judges a draft and keeps nothing",
 }
 """Routes that leave no entry, and why."""
 ELSEWHERE: Final[Mapping[Key, str]] = {

@@ -14,14 +14,17 @@ from services.compliance.http.models import (
     DeviceList,
     DeviceQuery,
     DeviceVerdicts,
+    Draft,
     NewPolicy,
     PolicyList,
     PolicyView,
+    PreviewView,
     Summary,
     VerdictList,
     VerdictQuery,
     VersionList,
 )
+from services.compliance.previews import Previews
 from services.compliance.queries import Reader
 from shared.runtime.http import Page, Reach, caller, parse_body, parse_query, render
 from shared.runtime.problems import Problem
@@ -30,6 +33,7 @@ from shared.runtime.routes import Route
 READ = "compliance.read"
 EDITOR = web.AppKey("compliance.editor", Editor)
 READER = web.AppKey("compliance.reader", Reader)
+PREVIEWS = web.AppKey("compliance.previews", Previews)
 
 
 def _id(request: web.Request, name: str, unknown: Callable[[], Problem]) -> UUID:
@@ -101,6 +105,14 @@ async def delete_policy(request: web.Request) -> web.StreamResponse:
     """DELETE /api/v1/compliance/policies/{policy_id}: take a policy out of force."""
     await request.config_dict[EDITOR].delete(_policy_id(request), _by(request))
     return web.Response(status=204)
+
+
+async def preview(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/compliance/previews: what a policy would say of the fleet; changes nothing."""
+    caller(request).require(READ)  # it names devices
+    draft = await parse_body(request, Draft)
+    found = await request.config_dict[PREVIEWS].of(draft.definition(), draft.policy_id)
+    return render(PreviewView.model_validate(found, from_attributes=True))
 
 
 async def list_versions(request: web.Request) -> web.StreamResponse:
@@ -198,6 +210,15 @@ ROUTES = (
         permission="compliance.write",
         summary="Take a policy out of force",
         status=204,
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/previews",
+        preview,
+        permission="compliance.write",
+        summary="Judge a part of the fleet by a policy that is not saved",
+        body=Draft,
+        answer=PreviewView,
     ),
     Route(
         "GET",

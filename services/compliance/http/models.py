@@ -31,6 +31,37 @@ class Created(BaseModel):
     policy_id: UUID
 
 
+class Draft(Definition):
+    policy_id: UUID | None = None
+    """The policy whose next version it would be: then changes are told, not only states."""
+
+    def definition(self) -> Definition:
+        return Definition.model_validate(self.model_dump(include=set(Definition.model_fields)))
+
+
+class FailingDevice(BaseModel):
+    device_id: UUID
+    name: str | None
+    serial: str | None
+    platform: str
+    state: VerdictState
+    why: list[str]
+    """A sentence for each of the worst findings, three at most."""
+
+
+class PreviewView(BaseModel):
+    applies_to: int
+    """Managed devices that the draft is for."""
+    judged: int
+    """How many of these were judged for what follows: a thousand at most, from all over."""
+    counts: dict[VerdictState, int]
+    worse: int
+    """How many would stand lower than now; of a new policy, how many would fail."""
+    better: int
+    failing: list[FailingDevice]
+    """Of the worse ones, twenty at most."""
+
+
 class RolloutView(BaseModel):
     judged: int
     started_at: datetime

@@ -76,6 +76,20 @@ SELECT device_id FROM device
 WHERE managed AND ($1::uuid IS NULL OR device_id > $1) ORDER BY device_id LIMIT $2
 """
 
+# Each list that is not empty must name the device (services.compliance.verdicts.applies).
+_FOR = """
+FROM device WHERE managed
+  AND (cardinality($1::text[]) = 0 OR platform = ANY($1))
+  AND (cardinality($2::text[]) = 0 OR ownership = ANY($2))
+  AND (cardinality($3::text[]) = 0 OR tags && $3)
+"""
+COUNT_FOR = f"SELECT count(*) {_FOR}"
+# By a hash of the id: ids rise with time, and the newest devices are not like the others.
+SOME_FOR = f"""
+SELECT device_id, name, serial, platform {_FOR}
+ORDER BY hashtextextended(device_id::text, 0) LIMIT $4
+"""
+
 ONE = """
 SELECT device_id, name, serial, platform, state FROM device
 WHERE device_id = $1 AND ($2::uuid[] IS NULL OR groups && $2)
@@ -141,6 +155,25 @@ async def roll_up(tx: Connection, device_ids: Iterable[UUID]) -> list[Moved]:
 async def managed_after(tx: Connection, after: UUID | None, limit: int) -> list[UUID]:
     """The next managed devices by id."""
     return [row["device_id"] for row in await tx.fetch(MANAGED_AFTER, after, limit)]
+
+
+async def count_for(
+    tx: Connection, platforms: Sequence[str], ownership: Sequence[str], tags: Sequence[str]
+) -> int:
+    """How many managed devices are of one of each; an empty list names all."""
+    return int(await tx.fetchval(COUNT_FOR, list(platforms), list(ownership), list(tags)))
+
+
+async def some_for(
+    tx: Connection,
+    platforms: Sequence[str],
+    ownership: Sequence[str],
+    tags: Sequence[str],
+    limit: int,
+) -> list[dict[str, Any]]:
+    """The same, from all over the fleet, the same ones each time: who they are."""
+    rows = await tx.fetch(SOME_FOR, list(platforms), list(ownership), list(tags), limit)
+    return [dict(row) for row in rows]
 
 
 async def one(tx: Connection, device_id: UUID, reach: Reach) -> dict[str, Any] | None:

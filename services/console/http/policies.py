@@ -27,6 +27,7 @@ from shared.runtime.problems import Problem
 
 READ, WRITE = "compliance.read", "compliance.write"
 _API: Final = "/api/v1/compliance/policies"
+_PREVIEWS: Final = "/api/v1/compliance/previews"
 _HERE: Final = "/policies"
 _OWN: Final[tuple[str, ...]] = (
     "name",
@@ -177,6 +178,20 @@ async def change_policy(request: web.Request) -> web.StreamResponse:
     return go_to(f"{_HERE}/{request.match_info['policy_id']}")
 
 
+async def preview_policy(request: web.Request) -> web.StreamResponse:
+    """POST /policies/preview and /policies/{policy_id}/preview: who would fail; nothing is kept."""
+    form = parse_form(request, PolicyForm)
+    wanted = _body(form)
+    del wanted["reason"]
+    if "policy_id" in request.match_info:
+        wanted["policy_id"] = str(path_id(request, "policy_id"))
+    try:
+        found = await _asked(request, "POST", _PREVIEWS, wanted)
+    except Problem as problem:
+        return _refused(request, form, problem)
+    return _editor(request, form, preview=found)
+
+
 async def delete_policy(request: web.Request) -> web.StreamResponse:
     """POST /policies/{policy_id}/delete: it judges nobody any more."""
     parse_form(request, DeleteForm)
@@ -212,6 +227,7 @@ def _editor(
     complaint: str | None = None,
     faults: list[Any] | None = None,
     status: int = 200,
+    preview: Mapping[str, Any] | None = None,
 ) -> web.Response:
     return page(
         request,
@@ -221,6 +237,8 @@ def _editor(
         complaint=complaint,
         faults=faults or [],
         kinds=KINDS,
+        preview=preview,
+        shown=SHOWN,
         policy_id=request.match_info.get("policy_id"),
     )
 
@@ -248,5 +266,16 @@ ROUTES = (
     permitted_page("GET", _ONE, show_policy, READ, "A policy and how the fleet stands"),
     permitted_page("POST", _ONE, change_policy, WRITE, "Change a policy", max_body=_MAX_BODY),
     permitted_page("GET", f"{_ONE}/edit", edit_policy, WRITE, "Edit a policy"),
+    *(
+        permitted_page(
+            "POST",
+            f"{place}/preview",
+            preview_policy,
+            WRITE,
+            "Who would fail a policy that is not saved",
+            max_body=_MAX_BODY,
+        )
+        for place in (_HERE, _ONE)
+    ),
     permitted_page("POST", f"{_ONE}/delete", delete_policy, WRITE, "Delete a policy"),
 )
