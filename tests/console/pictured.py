@@ -250,6 +250,20 @@ def _judged(calls: RecordedCalls, actor: str) -> None:
         "items": versions,
         "next": None,
     }
+    why = ["The operating system is older than required."]
+    failing = {"platform": "ios", "state": "noncompliant", "why": why}
+    calls.answers["compliance", "/api/v1/compliance/previews"] = {
+        "applies_to": 41_233,
+        "judged": 1_000,
+        "counts": {"compliant": 962, "noncompliant": 31, "not_evaluated": 7},
+        "worse": 28,
+        "better": 0,
+        "failing": [
+            failing
+            | {"device_id": str(POLICY_ID), "name": f"{who}'s iPhone", "serial": f"C39XK{n:05}"}
+            for n, who in enumerate(PEOPLE[:4])
+        ],
+    }
 
 
 def _guarded(erase: dict[str, Any]) -> dict[str, Any]:
