@@ -107,6 +107,18 @@ def others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     calls.answers["inventory", f"/api/v1/inventory/devices/{devices[3]}/facts"] = {
         "items": [{"name": name, "value": value} for name, value in facts]
     }
+    later = (START + timedelta(days=340)).isoformat()
+    certificate: dict[str, Any] = {"serial_number": "4F1D209C77", "issued_at": START.isoformat()}
+    certificate |= {"not_after": later, "revoked_at": None, "revocation_reason": None}
+    former = {"revoked_at": START.isoformat(), "revocation_reason": "superseded"}
+    api = f"/api/v1/enrollment/certificates?device_id={devices[3]}&limit=25"
+    calls.answers["enrollment", api] = {
+        "items": [
+            certificate | {"sha256": "9c41" * 16},
+            certificate | former | {"sha256": "07ae" * 16},
+        ],
+        "next": None,
+    }
     calls.answers["enrollment", "/api/v1/enrollment/credentials?limit=50"] = {
         "items": [
             {

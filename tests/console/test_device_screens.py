@@ -7,6 +7,7 @@ import html
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -16,16 +17,18 @@ import pytest
 from services.console.http import streams
 from services.console.http.keys import HUB
 from services.console.views import live
+from shared.bus.applying import apply
+from shared.bus.testing import travelled
 from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.compliance import VerdictState
 from shared.events.devices import Platform
 from shared.runtime.testing import RecordedCalls
-from tests.console.browsing import Browser, signed_in
+from tests.console.browsing import Browser, signed_in, words_of
 from tests.console.fleet import START, Console, state
 
 HOSTILE = "<script>alert(1)</script>'\"&{{7*7}}"
-EVERYTHING = ("inventory.read", "compliance.read", "command.read")
+EVERYTHING = ("inventory.read", "compliance.read", "command.read", "enrollment.read")
 
 
 @pytest.fixture
@@ -166,6 +169,71 @@ async def test_the_inventory_tab_says_what_facts_mean(
     calls.answers["inventory", f"{path}?at=2026-05-01T10:00:00Z"] = {"items": []}
     past = await browser.get(f"/devices/{device_id}?tab=inventory&at=2026-05-01T12:00%2B02:00")
     assert "Nothing was known then" in past.text
+
+
+async def test_the_certificates_tab_says_what_each_is_worth(
+    view: Console, browser: Browser, calls: RecordedCalls
+) -> None:
+    device_id = await view.device(name="a")
+    path = f"/api/v1/enrollment/certificates?device_id={device_id}&limit=25"
+
+    def certificate(name: str, not_after: datetime, **more: Any) -> dict[str, Any]:
+        own = {"sha256": name * 64, "serial_number": f"0{name}", "not_after": not_after.isoformat()}
+        rest = {"issued_at": START.isoformat(), "revoked_at": None, "revocation_reason": None}
+        return own | rest | more
+
+    later, past = START + timedelta(days=300), START - timedelta(seconds=1)
+    revoked = {"revoked_at": START.isoformat(), "revocation_reason": "key_compromise"}
+    rows = [
+        certificate("a", later),
+        certificate("b", past),
+        certificate("c", later, **revoked),
+    ]
+    calls.answers["enrollment", path] = {"items": rows, "next": "more"}
+    answer = await browser.get(f"/devices/{device_id}?tab=certificates")
+    said = re.findall(
+        r'title="(\w)\1+">.*?(Valid|Its time is over|Revoked)\b', answer.text, re.DOTALL
+    )
+    assert said == [("a", "Valid"), ("b", "Its time is over"), ("c", "Revoked")]
+    assert "key compromise" in words_of(answer)
+    assert "tab=certificates&amp;cursor=more" in answer.text
+    calls.answers["enrollment", path] = {"items": [], "next": None}
+    answer = await browser.get(f"/devices/{device_id}?tab=certificates")
+    assert "no identity certificate" in words_of(answer)
+
+
+async def test_the_timeline_goes_back_in_time(view: Console, browser: Browser) -> None:
+    device_id = await view.device(name="a")
+    now = datetime.now(UTC)
+    for hours, kind in ((0, "device.lock"), (2, "device.restart"), (4, "device.shutdown")):
+        at = now - timedelta(hours=hours)
+        finished = CommandFinished(
+            device_id=device_id,
+            command_id=uuid7(),
+            kind=kind,
+            state=TargetState.ACKNOWLEDGED,
+            queued_at=at,
+            finished_at=at,
+        )
+        [event] = travelled(finished, service="command_queue", at=at)
+        # As from an outbox: an event's id is made when it happens, and tells when.
+        event.received(event.meta.model_copy(update={"event_id": uuid7(at)}))
+        await apply(view.service.context.road, "console", view.service.parts.handlers, [event])
+    path = f"/devices/{device_id}?tab=timeline"
+
+    async def told(at: datetime | None) -> list[str]:
+        then = f"&at={at.strftime('%Y-%m-%dT%H:%M:%SZ')}" if at else ""
+        part = await browser.get(path + then, {"HX-Request": "true", "HX-Target": "tab"})
+        text = words_of(part).lower()
+        return [word for word in ("lock", "restart", "shut down") if f" {word} " in text]
+
+    assert await told(None) == ["lock", "restart", "shut down"]
+    assert await told(now - timedelta(hours=1)) == ["restart", "shut down"]
+    assert await told(now - timedelta(hours=2)) == ["restart", "shut down"]
+    assert await told(now - timedelta(hours=2, seconds=1)) == ["shut down"]
+    assert await told(now - timedelta(hours=5)) == []
+    early = await browser.get(f"{path}&at=2026-01-01T00:00Z")
+    assert "Nothing before that" in words_of(early)
 
 
 async def test_a_tab_that_cannot_be_shown_says_why_and_the_page_stays(

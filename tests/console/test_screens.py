@@ -126,6 +126,7 @@ def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]
         "devices-none": "/devices?q=nobody",
         "device": one,
         **{f"device-{tab}": f"{one}?tab={tab}" for tab in ("inventory", "compliance", "timeline")},
+        "device-certificates": f"{one}?tab=certificates",
         "device-commands": f"{one}?tab=commands&asked={COMMAND_ID}",
         "device-lock": f"{one}/actions/lock",
         "device-erase": f"{one}/actions/erase",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -28,6 +28,7 @@ from services.console.http.pages import (
 from services.console.http.streams import event, stream
 from services.console.http.words import SHOWN
 from services.console.views.sentences import command_text
+from shared.events.base import uuid7_floor
 from shared.runtime.http import Page, parse_query, path_id
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.paging import page_of
@@ -36,12 +37,15 @@ from shared.runtime.routes import Route
 
 Values = dict[str, Any]
 _HAPPENINGS: Final = 50
+_SECOND: Final = timedelta(seconds=1)
+"""An instant is given in whole seconds, and is in what it shows."""
 
 
 class Tab(StrEnum):
     OVERVIEW = "overview"
     INVENTORY = "inventory"
     COMPLIANCE = "compliance"
+    CERTIFICATES = "certificates"
     COMMANDS = "commands"
     TIMELINE = "timeline"
 
@@ -50,6 +54,7 @@ NEEDS: Final[Mapping[Tab, str]] = {
     Tab.OVERVIEW: READ,
     Tab.INVENTORY: READ,
     Tab.COMPLIANCE: JUDGED,
+    Tab.CERTIFICATES: "enrollment.read",
     Tab.COMMANDS: "command.read",
     Tab.TIMELINE: READ,
 }
@@ -68,7 +73,7 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 class DevicePageQuery(Page):
-    """The URL of a device: the open tab, and the instant that the inventory is of.
+    """The URL of a device: the open tab, and the instant that inventory or timeline are of.
 
     `asked`: the command that the reader has just asked for; `done`: what else they did.
     """
@@ -151,6 +156,18 @@ async def _compliance(request: web.Request, _query: DevicePageQuery, device: Val
     return {"verdicts": await views.verdicts(device["device_id"], reach)}
 
 
+async def _certificates(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
+    """Its identity certificates, newest first, each with what it is worth now."""
+    path = f"/api/v1/enrollment/certificates?device_id={device['device_id']}&limit=25"
+    if query.cursor:
+        path += f"&cursor={query.cursor}"
+    found, now = await ask(request, "enrollment", "GET", path), request.config_dict[VIEWS].now()
+    for row in found["items"]:
+        over = datetime.fromisoformat(row["not_after"]) <= now
+        row["state"] = "revoked" if row["revoked_at"] else "over" if over else "valid"
+    return found
+
+
 async def _commands(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
     path = f"/api/v1/commands/devices/{device['device_id']}"
     if query.cursor:
@@ -166,7 +183,8 @@ async def _commands(request: web.Request, query: DevicePageQuery, device: Values
 
 async def _timeline(request: web.Request, query: DevicePageQuery, device: Values) -> Values:
     views, reach = request.config_dict[VIEWS], person(request).reach(READ)
-    rows = await views.happened(device["device_id"], query.after_id(), _HAPPENINGS + 1, reach)
+    before = query.after_id() or (uuid7_floor(query.at + _SECOND) if query.at else None)
+    rows = await views.happened(device["device_id"], before, _HAPPENINGS + 1, reach)
     shown, following = page_of(rows, _HAPPENINGS, lambda row: [row["activity_id"]])
     return {"happened": shown, "next": following}
 
@@ -175,6 +193,7 @@ _TABS: Final[Mapping[Tab, Callable[[web.Request, DevicePageQuery, Values], Await
     Tab.OVERVIEW: _overview,
     Tab.INVENTORY: _inventory,
     Tab.COMPLIANCE: _compliance,
+    Tab.CERTIFICATES: _certificates,
     Tab.COMMANDS: _commands,
     Tab.TIMELINE: _timeline,
 }

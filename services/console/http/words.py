@@ -74,6 +74,11 @@ COMMAND: Final[Words] = {
     "cancelled": ("Cancelled", "secondary"),
     "expired": ("Expired", "secondary"),
 }
+CERTIFICATE: Final[Words] = {
+    "valid": ("Valid", "green"),
+    "over": ("Its time is over", "secondary"),
+    "revoked": ("Revoked", "red"),
+}
 CHAIN: Final[Words] = {
     "holds": ("The chain holds", "green"),
     "broken": ("The chain is broken", "red"),
@@ -93,6 +98,7 @@ LOBBY_STATES: Final[Words] = {
     "left": ("Left by itself", "secondary"),
 }
 SHOWN: Final = {
+    "certificate": CERTIFICATE,
     "command": COMMAND,
     "class": CLASS,
     "status": STATUS,
