@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from shared.events import uuid7
 from shared.events.commands import CommandClass, GuardAlarmed
@@ -77,7 +78,11 @@ async def test_the_overview_says_what_waits_and_what_was_alarming(
         command_class=CommandClass.DESTRUCTIVE,
         target_count=600,
     )
+    name, labels = "muster_console_guard_alarms_total", {"kind": "held"}
+    before = REGISTRY.get_sample_value(name, labels)
+    assert before is not None
     await view.service.hears(alarm, service="command_queue")
+    assert REGISTRY.get_sample_value(name, labels) == before + 1, "whoever is on call hears of it"
     owner = await signed_in(view.service, role="owner")
     words = words_of(await owner.get("/"))
     assert "3 commands wait for approval Nothing is frozen." in words

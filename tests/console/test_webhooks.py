@@ -20,6 +20,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from services.console import metrics
 from services.console.app import SERVICE
 from services.console.http.keys import SENDING, WEBHOOKS
 from services.console.jobs import jobs_of
@@ -248,14 +249,18 @@ async def test_after_two_days_it_is_dead_until_somebody_sends_it_again(
     owner, receiver = await signed_in(service, role="owner"), await receivers()
     webhook_id, _ = await _made(owner, receiver.url)
     receiver.behave = _fails
+    dead = metrics.WEBHOOK_ATTEMPTS.labels("dead")._value
+    before = dead.get()
     await _happens(service)
     await _told(service)
     for wait in WAITS:
         assert await _states(service) == ["waiting"]
+        assert dead.get() == before
         later(service, wait)
         await _told(service)
     assert len(receiver.heard) == len(WAITS) + 1
     assert await _states(service) == ["dead"]
+    assert dead.get() == before + 1
     later(service, timedelta(days=1))
     await _told(service)
     assert len(receiver.heard) == len(WAITS) + 1

@@ -41,6 +41,8 @@ _WAITS = "{{ $value | humanizeDuration }}"
 _COUNT = "{{ $value | humanize }}"
 _SHARDS = "sum by (service) (muster_outbox_relay_shards)"
 
+_ALARMS = "muster_console_guard_alarms_total"
+
 EVENTS = (
     Alert(
         "MusterOutboxOld",
@@ -103,6 +105,34 @@ EVENTS = (
         "page",
         "audit",
         "The audit does not hold together (found by: {{ $labels.where }})",
+    ),
+    Alert(
+        "MusterGuardStopped",
+        f"sum by (kind) (increase({_ALARMS}{{kind=~'frozen|cancelled|weakened'}}[10m])) > 0",
+        "page",
+        "guard",
+        "Somebody stopped commands, or took protection away ({{ $labels.kind }})",
+    ),
+    Alert(
+        "MusterGuardAlarms",
+        f"sum by (kind) (increase({_ALARMS}{{kind!~'frozen|cancelled|weakened|unasked'}}[1h])) > 0",
+        "ticket",
+        "guard",
+        "The guard alarmed: {{ $labels.kind }}, {{ $value | humanize }} times in an hour",
+    ),
+    Alert(
+        "MusterDevicesLeave",
+        f"sum(increase({_ALARMS}{{kind='unasked'}}[1h])) > 10",
+        "page",
+        "guard",
+        "{{ $value | humanize }} devices were erased or left in an hour, and Muster had not asked",
+    ),
+    Alert(
+        "MusterWebhooksDead",
+        "sum(increase(muster_console_webhook_attempts_total{result='dead'}[1h])) > 0",
+        "ticket",
+        "guard",
+        "{{ $value | humanize }} deliveries to webhooks were given up in an hour",
     ),
     Alert(
         "MusterAuditUnsigned",

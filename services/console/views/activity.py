@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from services.console import metrics
 from services.console.settings import ConsoleSettings
 from services.console.store import view_activity as store
 from services.console.store import view_devices as devices
@@ -15,7 +16,7 @@ from services.console.store import view_tallies as tallies
 from services.console.views import live
 from shared.bus.handlers import Handler, Handlers
 from shared.db import partitions
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import Connection, Pool, after_commit, transaction
 from shared.events import Event
 from shared.events.commands import (
     CommandCancelled,
@@ -246,6 +247,17 @@ async def verdicts(tx: Connection, events: Sequence[VerdictChanged]) -> None:
     )
 
 
+async def alarms(tx: Connection, events: Sequence[GuardAlarmed]) -> None:
+    """Keep them for people, and count them for who is on call."""
+    await _note(tx, [_alarmed(event) for event in events])
+
+    def count() -> None:
+        for event in events:
+            metrics.GUARD_ALARMS.labels(event.kind).inc()
+
+    after_commit(tx, count)
+
+
 async def certify(tx: Connection, events: Sequence[CertificateIssued]) -> None:
     await devices.certify(tx, [(e.device_id, e.sha256, e.not_after) for e in events])
     live.changed(tx, [event.device_id for event in events])
@@ -268,7 +280,7 @@ NOTED: Final[Handlers] = {
     CommandCancelled: noting(_cancelled),
     CommandReleased: noting(_approved),
     CommandContinued: noting(_continued),
-    GuardAlarmed: noting(_alarmed),
+    GuardAlarmed: alarms,
     SealedAccountUsed: noting(_opened),
     ProviderChanged: noting(_provider),
 }

@@ -93,14 +93,15 @@ class Sending:
         """One attempt, and what came of it; False: the receiver rests now."""
         result, told = await self._post(webhook_id, target, claimed)
         now, name = self._clock.now(), claimed.delivery_id
+        after = claimed.attempts - 1
+        next_at = now + WAITS[after] if after < len(WAITS) else None
         async with transaction(self._pool) as tx:
             if told:
                 await store.delivered(tx, webhook_id, name, now, result)
             else:
-                after = claimed.attempts - 1
-                next_at = now + WAITS[after] if after < len(WAITS) else None
                 await store.failed(tx, webhook_id, name, now, result, next_at)
-        metrics.WEBHOOK_ATTEMPTS.labels("delivered" if told else "failed").inc()
+        outcome = "delivered" if told else "failed" if next_at else "dead"
+        metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
         return told
 
     async def _post(self, webhook_id: UUID, target: Target, claimed: Claimed) -> tuple[str, bool]:
