@@ -240,14 +240,19 @@ async def test_search_is_the_same_when_very_many_are_found(
     view: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
-        await view.device(name=f"phone {number}", serial=f"X{number}Y")
-    for few in (5, 4, 0):
+        device_id = await view.device(name=f"phone {number}", serial=f"X{number}Y")
+        if number % 2:
+            await view.seen(device_id)
+    for few, near in ((5, 1), (4, 5), (4, 1), (0, 3), (0, 0)):
         monkeypatch.setattr("services.console.store.view_lists.FEW", few)
+        monkeypatch.setattr("services.console.store.view_lists.NEAR", near)
         assert len(await view.names(q="phone")) == 5
         assert await view.names(q="phone x3") == ["phone 3"]
-        there, back = await view.walk(2, q="pho")
-        assert len(there) == 5
-        assert back == there
+        assert await view.names(q="phone", platform="macos") == []
+        for order in ({}, {"sort": "seen"}, {"sort": "user"}, {"platform": "ios", "sort": "os"}):
+            there, back = await view.walk(2, q="pho", **order)
+            assert len(there) == 5, (few, near, order)
+            assert back == there
 
 
 async def test_a_renamed_device_is_found_by_its_new_name_only(view: Console) -> None:

@@ -40,7 +40,7 @@ from tools.embedded.postgres import Postgres
 CLIENTS: Final = 10
 _MILLI: Final = 1e3
 _SLOWEST: Final = 3
-_FORBIDDEN: Final = 403
+_FORBIDDEN: Final = frozenset({403, 404})
 _ONE: Final = """
 SELECT serial, name, user_name AS user FROM device WHERE device_id = $1
 """
@@ -67,7 +67,7 @@ async def _ask(session: aiohttp.ClientSession, base: str, asked: Asked) -> float
     """Seconds to the whole answer, of a stream to its first byte."""
     begun = time.perf_counter()
     async with session.get(base + asked.path, allow_redirects=False) as response:
-        if response.status == _FORBIDDEN:
+        if response.status in _FORBIDDEN:
             raise Refused
         if response.status != 200:  # noqa: PLR2004
             raise RuntimeError(f"{asked.path} answered {response.status}")

@@ -219,8 +219,12 @@ async def _inventory(connection: Admin, fleet: Fleet, _filled: Filled) -> None:
 async def _compliance(connection: Admin, fleet: Fleet, _filled: Filled) -> None:
     rules = [{"kind": "passcode_present"}, {"kind": "encryption_on"}]
     for policy_id, name in zip(fleet.policies, POLICIES, strict=True):
-        definition = Definition.model_validate({"name": name, "description": "", "rules": rules})
-        await connection.execute(POLICY, policy_id, name, definition.model_dump_json(), ACTOR)
+        definition = Definition.model_validate(
+            {"name": f"{name} too", "description": "", "rules": rules}
+        )
+        await connection.execute(
+            POLICY, policy_id, definition.name, definition.model_dump_json(), ACTOR
+        )
 
 
 async def _enrollment(connection: Admin, _fleet: Fleet, filled: Filled) -> None:

@@ -21,8 +21,8 @@ _NEXT: Final = re.compile(r'rel="next"[^>]*href="([^"]+)"|href="([^"]+)"[^>]*rel
 
 
 def pages(fleet: Fleet, filled: Filled, entry: Entry) -> list[Asked]:
-    device = fleet.ids[len(fleet.ids) // 2]
-    one = f"/devices/{device}"
+    small = fleet.groups[SMALL_GROUP]
+    one = f"/devices/{next(device for device, groups in fleet.members.items() if small in groups)}"
     tabs = ("overview", "inventory", "compliance", "commands", "timeline")
     return [
         *(Asked(f"menu: {entry.title}", entry.path) for entry in MENU if entry.path != "/devices"),
@@ -30,15 +30,13 @@ def pages(fleet: Fleet, filled: Filled, entry: Entry) -> list[Asked]:
         Asked("bulk: the whole fleet", "/bulk/lock?whole=true"),
         Asked("bulk: of a filter", "/bulk/lock?whole=true&platform=macos&compliance=noncompliant"),
         Asked("group: large", f"/groups/{fleet.groups[1]}"),
-        Asked("group: small", f"/groups/{fleet.groups[SMALL_GROUP]}"),
+        Asked("group: small", f"/groups/{small}"),
         Asked("groups: search", "/groups?q=3"),
         Asked("policy", f"/policies/{fleet.policies[0]}"),
         Asked("approval", f"/approvals/{filled.held}"),
         Asked("lobby", "/enrollment/lobby"),
         Asked("lobby: one", f"/enrollment/lobby/{filled.guest}"),
         Asked("own sessions", "/me/sessions"),
-        Asked("API: devices", "/api/v1/console/devices"),
-        Asked("API: overview", "/api/v1/console/overview"),
         *_commands(fleet, filled),
         *_audit(entry),
     ]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -79,7 +79,7 @@ async def _serve(dsn: str, folder: Path, group_id: UUID, urls: str) -> None:
 
 
 async def _headers(service: Trial, group_id: UUID | None) -> dict[str, str]:
-    """A session and a token of a new owner, of everything or of one group."""
+    """The session of a new owner, of everything or of one group."""
     now, account_id = datetime.now(UTC), uuid7()
     async with transaction(service.context.pool) as tx:
         await accounts.add(tx, account_id, "Bench", f"{account_id}@example.org", now)
@@ -87,11 +87,7 @@ async def _headers(service: Trial, group_id: UUID | None) -> dict[str, str]:
         sessions = service.parts.values[SESSIONS]
         visit = Visit("127.0.0.1", "bench")
         secret = await sessions.begin(tx, account_id, "bench", visit, proven=True)
-    everywhere, groups = (["*"], None) if group_id is None else ([], {group_id: ["*"]})
-    lasts = timedelta(hours=3)
-    signer = service.context.tokens.signer
-    token = signer.access("bench", "console", everywhere, lasts, groups=groups)
-    return {"Cookie": f"muster={secret}", "Authorization": f"Bearer {token}"}
+    return {"Cookie": f"muster={secret}"}
 
 
 if __name__ == "__main__":

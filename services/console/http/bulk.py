@@ -27,7 +27,7 @@ from services.console.http.pages import (
     query_pairs,
 )
 from services.console.http.step_up import confirmed
-from services.console.views.selection import MOST, Chosen
+from services.console.views.selection import MOST, Chosen, Counted
 from shared.events.base import uuid7
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
@@ -54,7 +54,7 @@ class BulkForm(ActionForm):
 async def show_bulk(request: web.Request) -> web.StreamResponse:
     """GET /bulk/{name}: what it would do, to how many."""
     action, query = _action(request), bulk_query(request)
-    chosen = await chosen_by(request, query, action.not_yet, *action.needs)
+    chosen = await counted_by(request, query, action.not_yet, *action.needs)
     return await _dialog(request, action, query, chosen, BulkForm(key=uuid7()))
 
 
@@ -128,17 +128,27 @@ async def chosen_by(
     return Chosen([], 0)
 
 
+async def counted_by(
+    request: web.Request, query: BulkQuery, without: Collection[str], *needs: str
+) -> Chosen | Counted:
+    """The same in numbers, which a whole fleet has at once."""
+    if not query.whole or query.id:
+        return await chosen_by(request, query, without, *needs)
+    reach = person(request).caller.reach(READ, *needs)
+    return await request.config_dict[SELECTION].counted(query.filters(), without, reach)
+
+
 async def _dialog(
     request: web.Request,
     action: Action,
     query: BulkQuery,
-    chosen: Chosen,
+    chosen: Chosen | Counted,
     form: BulkForm,
     complaint: str | None = None,
     status: int = HTTPStatus.OK,
 ) -> web.Response:
     values: dict[str, Any] = {"action": action, "form": form, "complaint": complaint}
-    count = len(chosen.device_ids)
+    count = chosen.count
     none = action.harmless or not count
     return page(
         request,

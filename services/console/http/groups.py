@@ -9,7 +9,7 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.console.http.bulk import bulk_query, chosen_by
+from services.console.http.bulk import bulk_query, chosen_by, counted_by
 from services.console.http.keys import VIEWS
 from services.console.http.pages import (
     ask_surely,
@@ -23,7 +23,7 @@ from services.console.http.pages import (
     query_pairs,
 )
 from services.console.http.step_up import confirmed
-from services.console.views.selection import Chosen
+from services.console.views.selection import Chosen, Counted
 from shared.runtime.http import Page, path_id
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
@@ -126,7 +126,8 @@ async def let_leave(request: web.Request) -> web.StreamResponse:
 
 async def show_place(request: web.Request) -> web.StreamResponse:
     """GET /groups/place?…: which group devices of the list shall be in."""
-    return await _dialog(request, await _chosen(request), PlaceForm())
+    chosen = await counted_by(request, bulk_query(request), (), MEMBERS)
+    return await _dialog(request, chosen, PlaceForm())
 
 
 async def place(request: web.Request) -> web.StreamResponse:
@@ -158,7 +159,7 @@ async def _chosen(request: web.Request) -> Chosen:
 
 async def _dialog(
     request: web.Request,
-    chosen: Chosen,
+    chosen: Chosen | Counted,
     form: PlaceForm,
     complaint: str | None = None,
     status: int = 200,
@@ -172,7 +173,7 @@ async def _dialog(
         form=form,
         complaint=complaint,
         groups=choices["group"],
-        count=len(chosen.device_ids),
+        count=chosen.count,
         left_out=chosen.left_out,
         most=_MOST,
         here=request.path_qs,

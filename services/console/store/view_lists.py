@@ -27,8 +27,10 @@ from shared.db.pool import Connection
 Row = dict[str, Any]
 GRAM: Final = 3
 """Letters in a row that search has an index of."""
-FEW: Final = 5000
+FEW: Final = 1000
 """So many found devices are named to the statement that lists them."""
+NEAR: Final = 1000
+"""So many devices along an order are looked at for a text that many have, before all are found."""
 
 KEYS: Final[Mapping[Sort, str]] = {
     Sort.NAME: "name_key",
@@ -96,6 +98,8 @@ class Conditions:
     parts: list[str] = field(default_factory=lambda: ["sequence > 0"])
     values: list[Any] = field(default_factory=list)
     source: str = "device"
+    texts: Sequence[str] = ()
+    """What many devices have in their words, and all of these must."""
 
     def add(self, part: str, *values: Any) -> None:
         """`part` names its values {0}, {1}, …"""
@@ -104,7 +108,14 @@ class Conditions:
         self.values += values
 
     def copy(self) -> Conditions:
-        return Conditions(list(self.parts), list(self.values), self.source)
+        return Conditions(list(self.parts), list(self.values), self.source, self.texts)
+
+    def having(self, texts: Sequence[str], *, by_index: bool) -> None:
+        """Of rows of `search`: all texts are in them."""
+        for text in texts:
+            if by_index and (grams := _grams(text)):
+                self.add("grams @> {0}::text[]", grams)
+            self.add("strpos(words, {0}::text) <> 0", text)
 
     @property
     def where(self) -> str:
@@ -158,30 +169,25 @@ def _when_seen(found: Conditions, seen: Seen | None, now: datetime) -> None:
         found.add(_SEEN.format("seen.last_seen_at >= {0}"), now - SPANS[seen])
 
 
-async def search(tx: Connection, found: Conditions, words: Sequence[str]) -> None:
-    """Let only devices match that all words are found of.
+async def search(tx: Connection, found: Conditions, words: Sequence[str]) -> bool:
+    """Let only devices match that all words are found of; whether many have them.
 
     A word of three letters or more is found anywhere, a shorter one where a word begins. Few
     devices are looked up first and named, since no statistics tell how many a text will find, or
-    where in an order they lie. Of many, some come soon in any order.
+    where in an order they lie. What many have is looked for along the order: see `_wide`.
     """
-    if not words:
-        return
     texts = [word if len(word) >= GRAM else f" {word}" for word in words]
+    if not texts:
+        return False
     indexed = Conditions([], [])
-    for text in texts:
-        if grams := _grams(text):
-            indexed.add("grams @> {0}::text[]", grams)
-        indexed.add("strpos(words, {0}::text) <> 0", text)
+    indexed.having(texts, by_index=True)
     statement = f"SELECT device_id FROM search WHERE {indexed.where} LIMIT {FEW + 1}"
     few = [row["device_id"] for row in await tx.fetch(statement, *indexed.values)]
     if len(few) <= FEW:
         found.add("device.device_id = ANY({0}::uuid[])", few)
-        return
-    inner = Conditions([], found.values)
-    for text in texts:
-        inner.add("strpos(words, {0}::text) <> 0", text)
-    found.parts.append(f"device.device_id IN (SELECT device_id FROM search WHERE {inner.where})")
+        return False
+    found.texts = texts
+    return True
 
 
 def _grams(text: str) -> list[str]:
@@ -205,7 +211,9 @@ async def page(tx: Connection, matching: Conditions, order: Order, limit: int) -
         if left > 0:
             # Blank ones go by their id, up in both directions unless one pages back.
             down = order.back if blank else descending
-            rows += await _part(tx, matching, (KEYS[order.sort], blank, down), after, left)
+            part = _Part(KEYS[order.sort], blank, down, after)
+            read = _wide if matching.texts else _narrow
+            rows += await read(tx, matching, part, left)
     return rows[::-1] if order.back else rows
 
 
@@ -222,39 +230,118 @@ def _parts(order: Order) -> Iterator[tuple[bool, Place | None]]:
             after = None
 
 
-async def _part(
-    tx: Connection,
-    matching: Conditions,
-    order: tuple[str, bool, bool],
-    after: Place | None,
-    limit: int,
-) -> list[Row]:
-    key, blank, down = order
+@dataclass(frozen=True)
+class _Part:
+    """A part of an order: with keys or without, from a place on."""
+
+    key: str
+    blank: bool
+    down: bool
+    after: Place | None
+
+    @property
+    def join(self) -> str:
+        """What has the key beside the device's row."""
+        table, _, _ = self.key.rpartition(".")
+        return f" JOIN {table} ON {table}.device_id = device.device_id" if table else ""
+
+    @property
+    def place(self) -> str:
+        return f"{self.key.rpartition('.')[0] or 'device'}.device_id"
+
+    @property
+    def by(self) -> str:
+        direction = "DESC" if self.down else "ASC"
+        keyed = "" if self.blank else f"{self.key} {direction}, "
+        return f"ORDER BY {keyed}{self.place} {direction}"
+
+    def bound(self, wanted: Conditions) -> None:
+        wanted.parts.append(f"{self.key} IS {'' if self.blank else 'NOT '}NULL")
+        sign = "<" if self.down else ">"
+        if self.after is not None and self.blank:
+            wanted.add(f"{self.place} {sign} {{0}}", self.after.device_id)
+        elif self.after is not None:
+            place = f"({self.key}, {self.place}) {sign} ({{0}}, {{1}})"
+            wanted.add(place, self.after.key, self.after.device_id)
+
+
+async def _narrow(tx: Connection, matching: Conditions, part: _Part, limit: int) -> list[Row]:
+    """Read along the order until enough have come that match."""
     wanted = matching.copy()
-    table, _, _ = key.rpartition(".")
-    place = f"{table or 'device'}.device_id"
-    if table:
-        wanted.source += f" JOIN {table} ON {table}.device_id = device.device_id"
-    wanted.parts.append(f"{key} IS {'' if blank else 'NOT '}NULL")
-    sign, direction = ("<", "DESC") if down else (">", "ASC")
-    if after is not None and blank:
-        wanted.add(f"{place} {sign} {{0}}", after.device_id)
-    elif after is not None:
-        wanted.add(f"({key}, {place}) {sign} ({{0}}, {{1}})", after.key, after.device_id)
-    by = place if blank else f"{key} {direction}, {place}"
-    wanted.values.append(limit)
+    part.bound(wanted)
     statement = (
-        f"SELECT {COLUMNS}, {key} AS sort_key FROM {wanted.source} WHERE {wanted.where}"
-        f" ORDER BY {by} {direction} LIMIT ${len(wanted.values)}"
+        f"SELECT {COLUMNS}, {part.key} AS sort_key FROM {wanted.source}{part.join}"
+        f" WHERE {wanted.where} {part.by} LIMIT {limit}"
+    )
+    return [dict(row) for row in await tx.fetch(statement, *wanted.values)]
+
+
+async def _wide(tx: Connection, matching: Conditions, part: _Part, limit: int) -> list[Row]:
+    """Find what many have: mostly enough of them lie near. Where they do not, as names that begin
+    alike in the order of names, all are found first, and the order is read by its index alone.
+    """
+    near = await _near(tx, matching, part, limit)
+    return near if len(near) == limit else await _far(tx, matching, part, limit)
+
+
+async def _near(tx: Connection, matching: Conditions, part: _Part, limit: int) -> list[Row]:
+    """Those among the next of the order, whatever else they are, that match."""
+    wanted = matching.copy()
+    nearest = Conditions(values=wanted.values)
+    part.bound(nearest)
+    # Texts are looked up last: what other filters leave out costs little.
+    most = NEAR if wanted.parts == nearest.parts[:1] else 5 * NEAR
+    probe = Conditions([], wanted.values)
+    probe.having(matching.texts, by_index=False)
+    statement = (
+        f"SELECT {COLUMNS}, {part.key} AS sort_key FROM ("
+        f"SELECT device.* FROM device{part.join} WHERE {nearest.where} {part.by} LIMIT {most}"
+        f") AS device{part.join} WHERE {wanted.where} AND (SELECT {probe.where} FROM search"
+        f" WHERE search.device_id = device.device_id) {part.by} LIMIT {limit}"
+    )
+    return [dict(row) for row in await tx.fetch(statement, *wanted.values)]
+
+
+async def _far(tx: Connection, matching: Conditions, part: _Part, limit: int) -> list[Row]:
+    """IS TRUE keeps the found ones a set that is asked: no join would keep the order."""
+    wanted = matching.copy()
+    part.bound(wanted)
+    found = Conditions([], wanted.values)
+    found.having(matching.texts, by_index=True)
+    statement = (
+        f"SELECT {COLUMNS}, {part.key} AS sort_key FROM ("
+        f"SELECT {part.place} AS found_id FROM {wanted.source}{part.join} WHERE {wanted.where}"
+        f" AND (device.device_id IN (SELECT device_id FROM search WHERE {found.where})) IS TRUE"
+        f" {part.by} LIMIT {limit}"
+        f") AS found JOIN device ON device.device_id = found_id{part.join} {part.by}"
     )
     return [dict(row) for row in await tx.fetch(statement, *wanted.values)]
 
 
 async def few(tx: Connection, matching: Conditions, most: int) -> list[UUID]:
     """Devices that match, in no order, at most so many."""
-    limit = len(matching.values) + 1
-    statement = f"SELECT device_id FROM device WHERE {matching.where} LIMIT ${limit}"
-    return [row["device_id"] for row in await tx.fetch(statement, *matching.values, most)]
+    where, values = _everything(matching)
+    statement = f"SELECT device_id FROM device WHERE {where} LIMIT {most}"
+    return [row["device_id"] for row in await tx.fetch(statement, *values)]
+
+
+async def count(tx: Connection, matching: Conditions, most: int) -> int:
+    """How many match, at most so many."""
+    where, values = _everything(matching)
+    statement = f"SELECT count(*) FROM (SELECT FROM device WHERE {where} LIMIT {most}) AS found"
+    return int(await tx.fetchval(statement, *values))
+
+
+def _everything(matching: Conditions) -> tuple[str, list[Any]]:
+    """The conditions with the search for what many have."""
+    wanted = matching.copy()
+    if matching.texts:
+        found = Conditions([], wanted.values)
+        found.having(matching.texts, by_index=False)
+        wanted.parts.append(
+            f"device.device_id IN (SELECT device_id FROM search WHERE {found.where})"
+        )
+    return wanted.where, wanted.values
 
 
 def named(device_ids: Sequence[UUID]) -> Conditions:

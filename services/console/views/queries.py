@@ -28,6 +28,7 @@ Row = dict[str, Any]
 COUNTED: Final = 1000
 """What is not kept as a number is counted so far and no further."""
 TREND_DAYS: Final = 30
+_FIRST_CHUNK = 50
 _CHUNK = 500
 """Rows of CSV at a time: while they are written nobody else is served."""
 # One truth for all statements of an answer, each planned for the values it has, by one process: ten
@@ -102,19 +103,22 @@ class Views:
         )
 
     async def export(self, filters: Filters, order: Order, reach: Reach) -> AsyncIterator[str]:
-        """The whole list as CSV, a chunk a transaction: a slow reader holds nothing open."""
+        """The whole list as CSV, a chunk a transaction: a slow reader holds nothing open. Which
+        devices a short list has is decided once, at its beginning.
+        """
         now = self._clock.now()
         order = replace(order, after=None, back=False)
-        text = export.header()
+        text, chunk = export.header(), _FIRST_CHUNK
+        async with self._reading() as tx:
+            matching, _ = await found_by(tx, filters, reach, now)
         while True:
             async with self._reading() as tx:
-                matching, _ = await found_by(tx, filters, reach, now)
-                rows = await lists.page(tx, matching, order, _CHUNK)
+                rows = await lists.page(tx, matching, order, chunk)
                 names = await lists.group_names(tx)
             yield text + export.lines(_named(row) for row in _shown(rows, names, reach))
-            text = ""
-            if len(rows) < _CHUNK:
+            if len(rows) < chunk:
                 return
+            text, chunk = "", _CHUNK
             await turns.pause()
             last = rows[-1]
             order = replace(order, after=Place(last["sort_key"], last["device_id"]))
@@ -221,7 +225,9 @@ async def found_by(
         count = sum(of_status.get(one, 0) for one in wanted)
         if count > COUNTED or not filters.status:
             return matching, Total(count, exact=True)
-    await lists.search(tx, matching, filters.words)
+    many = await lists.search(tx, matching, filters.words)
+    if many and lists.FEW >= COUNTED and reach is None and filters == Filters(words=filters.words):
+        return matching, Total(COUNTED, exact=False)
     found = await lists.few(tx, matching, COUNTED + 1)
     if len(found) > COUNTED:
         return matching, Total(COUNTED, exact=False)

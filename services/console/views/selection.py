@@ -27,6 +27,18 @@ class Chosen:
     left_out: int
     """Not managed, beyond reach, or of a platform that is not asked."""
 
+    @property
+    def count(self) -> int:
+        return len(self.device_ids)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The same in numbers."""
+
+    count: int
+    left_out: int
+
 
 class Selection:
     def __init__(self, pool: Pool, clock: Clock) -> None:
@@ -35,13 +47,20 @@ class Selection:
     async def matching(self, filters: Filters, without: Collection[str], reach: Reach) -> Chosen:
         """The managed devices that a list has now; at most MOST and one more."""
         everything = await self._ids(filters, reach)
-        managed = not filters.status or MANAGED in filters.status
-        platforms = [one for one in filters.platform or tuple(Platform) if one not in without]
-        if not managed or not platforms:
+        narrower = _asked_of(filters, without)
+        if narrower is None:
             return Chosen([], len(everything))
-        narrower = replace(filters, status=(MANAGED,), platform=tuple(platforms))
         chosen = everything if narrower == filters else await self._ids(narrower, reach)
         return Chosen(chosen, max(len(everything) - len(chosen), 0))
+
+    async def counted(self, filters: Filters, without: Collection[str], reach: Reach) -> Counted:
+        """How many `matching` would name: what a dialog says needs no ids."""
+        everything = await self._count(filters, reach)
+        narrower = _asked_of(filters, without)
+        if narrower is None:
+            return Counted(0, everything)
+        chosen = everything if narrower == filters else await self._count(narrower, reach)
+        return Counted(chosen, max(everything - chosen, 0))
 
     async def named(
         self, device_ids: Collection[UUID], without: Collection[str], reach: Reach
@@ -56,8 +75,23 @@ class Selection:
         )
         return Chosen(chosen, len(set(device_ids)) - len(chosen))
 
+    async def _count(self, filters: Filters, reach: Reach) -> int:
+        async with transaction(self._pool, READING) as tx:
+            matching = lists.conditions(filters, reach, self._clock.now())
+            await lists.search(tx, matching, filters.words)
+            return await lists.count(tx, matching, MOST + 1)
+
     async def _ids(self, filters: Filters, reach: Reach) -> list[UUID]:
         async with transaction(self._pool, READING) as tx:
             matching = lists.conditions(filters, reach, self._clock.now())
             await lists.search(tx, matching, filters.words)
             return await lists.few(tx, matching, MOST + 1)
+
+
+def _asked_of(filters: Filters, without: Collection[str]) -> Filters | None:
+    """The managed ones among what filters mean; None: there are none."""
+    managed = not filters.status or MANAGED in filters.status
+    platforms = [one for one in filters.platform or tuple(Platform) if one not in without]
+    if not managed or not platforms:
+        return None
+    return replace(filters, status=(MANAGED,), platform=tuple(platforms))
