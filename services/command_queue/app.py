@@ -14,11 +14,13 @@ from services.command_queue.connect import Connect
 from services.command_queue.consumers import handlers
 from services.command_queue.control import Control
 from services.command_queue.delivery import Delivery
+from services.command_queue.escrow import Escrow
 from services.command_queue.fencing import Fencing
 from services.command_queue.http import (
     api,
     approvals,
     devices,
+    escrow,
     freezes,
     guard,
     internal,
@@ -64,6 +66,7 @@ async def build(context: Context[CommandQueueSettings]) -> AsyncIterator[Parts]:
                 api.CONTROL: control,
                 api.READING: Reading(pool),
                 api.SWEEP: sweep,
+                escrow.ESCROW: Escrow(pool, clock, context.cipher, settings),
                 api.BUDGETS: budgets,
                 freezes.LIFTING: Lifting(pool, clock, settings),
                 powers.POWERS: young,
@@ -100,6 +103,7 @@ SERVICE = Service(
         *freezes.ROUTES,
         *powers.ROUTES,
         *guard.ROUTES,
+        *escrow.ROUTES,
         *api.ROUTES,
         *internal.ROUTES,
     ],

@@ -36,6 +36,13 @@ class NotYet(CommandRefused):
         super().__init__("not_yet", detail)
 
 
+class RevealRefused(CommandRefused):
+    """Somebody was shown as many secrets as one person may see in a while."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("reveals_spent", f"{detail}. Ask somebody else, or wait.")
+
+
 class NotFound(CommandRefused):
     def __init__(self, what: str) -> None:
         super().__init__(f"{what.replace(' ', '_')}_unknown", f"There is no such {what}.")

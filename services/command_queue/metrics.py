@@ -70,6 +70,7 @@ TOO_LARGE = Counter(
     ["result"],
 )
 HELD = Counter("muster_command_queue_held_total", "Commands that were born held", ["why"])
+REVEALS = Counter("muster_command_queue_reveals_total", "Secrets shown to people", ["result"])
 FENCES = Counter("muster_command_queue_fences_total", "Fences that were raised", ["state"])
 FROZEN = Counter("muster_command_queue_freezes_total", "Freezes begun and lifted", ["what"])
 VETOED = Counter("muster_command_queue_vetoes_total", "New power that somebody vetoed")

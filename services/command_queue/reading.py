@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from services.command_queue import catalogue, expansion, scoping
+from services.command_queue import catalogue, expansion, pins, scoping
 from services.command_queue.errors import NotFound
 from services.command_queue.store import commands, devices, lists, presence
 from services.command_queue.store.lists import Filters
@@ -116,7 +116,7 @@ class Reading:
         return [
             {
                 "kind": one.kind,
-                "command_class": one.command_class,
+                "command_class": pins.class_of(one, found[0].platform if found else None),
                 "obstacle": _obstacle(one.request_type, found),
             }
             for one in kinds

@@ -20,6 +20,7 @@ from services.command_queue import (
     holding,
     long_lists,
     metrics,
+    pins,
     protection,
     trails,
 )
@@ -92,6 +93,7 @@ class _Prepared:
     chunks: list[Chunk]
     count: int
     weight: Weight
+    pins: pins.Chosen
 
 
 class Requests:
@@ -133,31 +135,41 @@ class Requests:
             own = {
                 device: catalogue.make(ask.kind, params) for device, params in ask.bodies.items()
             }
-            order = catalogue.with_class_of_all(order, list(own.values()))
-            order = await self._with_removals(tx, ask, order, own)
-            return await self._prepared(ask, order, own, now)
+            made = await pins.made(tx, ask.kind, ask.params, ask.device_ids, ask.bodies)
+            given = own | {one: catalogue.make(ask.kind, params) for one, params in made.items()}
+            order = catalogue.with_class_of_all(order, list(given.values()))
+            order = await self._with_removals(tx, ask, order, given)
+            return await self._prepared(ask, order, own, given, now)
         except CommandRefused as refusal:
             metrics.REQUESTED.labels(_known_kind(ask.kind), "refused").inc()
             return refusal
 
     async def _prepared(
-        self, ask: Ask, order: Order, own: Mapping[UUID, Order], now: datetime
+        self,
+        ask: Ask,
+        order: Order,
+        own: Mapping[UUID, Order],
+        given: Mapping[UUID, Order],
+        now: datetime,
     ) -> _Prepared:
+        """`own`: bodies of single devices that were asked for; `given`: with those made here."""
         devices = await long_lists.in_order(ask.device_ids)
         _check_targets(ask, devices, self._settings.max_targets)
         command_id, count = uuid7(now), len(devices) + len(ask.channel_ids)
         rendered = wire.render(order.command, command_id)
         bodies = {
             device: self._sealed(wire.render(one.command, command_id), command_id, order)
-            for device, one in own.items()
+            for device, one in given.items()
         }
+        chosen = pins.chosen(command_id, ask.actor, order, given, devices)
         return _Prepared(
             ask=ask,
-            order=order,
+            order=pins.noted(order, chosen),
             command_id=command_id,
             digest=_digest(ask, await long_lists.digest(devices), order, own),
             body=self._sealed(rendered, command_id, order),
-            chunks=_chunks(ask, devices, bodies),
+            chunks=targets.cut(devices, ask.channel_ids, bodies),
+            pins=chosen,
             count=count,
             weight=_weight(ask, order, command_id, count),
         )
@@ -197,6 +209,8 @@ class Requests:
         rows = [self._row(one, holds.get(one.command_id), now) for one in new]
         ordinals = await commands.add(tx, rows)
         stored = [one for one in new if one.command_id in ordinals]
+        # In the transaction of the command: no device is handed a PIN that is not kept.
+        await pins.keep(tx, self._cipher, [one.pins for one in stored], now)
         running = [one.command_id for one in stored if one.command_id not in holds]
         await budgets.charge(tx, [weights[command_id] for command_id in running], now)
         wanted = [(_frozen(one, ordinals), one.order.changed) for one in stored]
@@ -343,22 +357,6 @@ def _digest(ask: Ask, devices: str, order: Order, own: Mapping[UUID, Order]) -> 
 
 def _plain(command: Mapping[str, Any]) -> str:
     return hashlib.sha256(wire.render(command, UUID(int=0))).hexdigest()
-
-
-def _chunks(ask: Ask, devices: list[UUID], bodies: Mapping[UUID, bytes]) -> list[Chunk]:
-    """Cut the sorted targets into rows; device channels first, then the named ones."""
-    named = sorted((device, channel) for channel, device in ask.channel_ids.items())
-    size = targets.CHUNK
-    chunks: list[Chunk] = []
-    for at in range(0, len(devices), size):
-        some = devices[at : at + size]
-        own = [bodies.get(one) for one in some] if bodies else None
-        chunks.append(Chunk(len(chunks), some, None, own))
-    for at in range(0, len(named), size):
-        pairs = named[at : at + size]
-        of_devices, channels = [one[0] for one in pairs], [one[1] for one in pairs]
-        chunks.append(Chunk(len(chunks), of_devices, channels, None))
-    return chunks
 
 
 def _frozen(one: _Prepared, ordinals: Mapping[UUID, int]) -> Frozen:

@@ -65,6 +65,11 @@ class CommandQueueSettings(Settings):
     """The same for everybody together."""
     disruptive_of_actor: tuple[Window, ...] = (Window(minutes=10, least=50),)
     disruptive_of_all: tuple[Window, ...] = (Window(minutes=60, least=50, share=0.05),)
+    reveals_of_actor: tuple[Window, ...] = (
+        Window(minutes=60, least=5),
+        Window(minutes=_DAY, least=20),
+    )
+    """Secrets that one person may be shown in a while."""
     console_url: str = ""
     """Where people open the console: what their keys answer for. Empty: `api_url`."""
     new_power_hours: int = Field(default=72, ge=0)

@@ -8,11 +8,13 @@ from typing import Final
 from uuid import UUID
 
 from services.command_queue import settling
+from services.command_queue.escrow import COUNTED
 from services.command_queue.store import (
     approvals,
     canaries,
     charges,
     commands,
+    escrow,
     freezes,
     pending,
     protection,
@@ -133,6 +135,7 @@ async def tidy(pool: Pool, now: datetime, kept: timedelta) -> bool:
         await partitions.make_ahead(pool, table, days_ahead=_PARTITIONS_AHEAD)
     async with transaction(pool) as tx:
         await charges.forget(tx, now)
+        await escrow.forget(tx, now - COUNTED)
         await protection.forget(tx, now)
         await canaries.forget(tx, now - kept)
         await approvals.forget(tx, partitions.bound(now - kept), now - kept)

@@ -5,7 +5,7 @@ is command_queue's to say.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from services.console.people import Person
@@ -43,12 +43,19 @@ class Action:
     harmless: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that nobody chooses."""
-    not_yet: Mapping[str, str] = field(default_factory=dict)
-    """By platform, why the console does not offer it there."""
+    one_by_one: Mapping[str, str] = field(default_factory=dict)
+    """By platform, why it is not offered for many devices at once."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """By platform, the effect where it is another one, which nothing brings back."""
 
     @property
     def permission(self) -> str:
         return f"command.{self.kind}"
+
+    def on(self, platform: str) -> Action:
+        """What it is on a device of this platform."""
+        effect = self.elsewhere.get(platform)
+        return self if effect is None else replace(self, effect=effect, destructive=True)
 
     @property
     def danger(self) -> str:
@@ -76,7 +83,12 @@ ACTIONS: Final = (
             Input("message", "Message on the locked screen", 1000),
             Input("phone_number", "Phone number to call", 40, least=3, inputmode="tel"),
         ),
-        not_yet={"macos": "a Mac is locked with a PIN, which Muster cannot make and keep yet"},
+        one_by_one={"macos": "Macs are locked one by one, each by a PIN of its own"},
+        elsewhere={
+            "macos": "The Mac restarts at once, and starts only by a PIN of six digits. Muster"
+            " makes the PIN and keeps it: it is under Secrets on the page of the Mac. Without the"
+            " PIN nobody can use the Mac."
+        },
     ),
     Action(
         "restart",

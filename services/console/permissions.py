@@ -34,6 +34,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "command.approve": "Let held commands run, with a key of one's own, or refuse them",
         "guard.freeze": "Freeze all commands",
         "guard.unfreeze": "Lift a freeze",
+        "secret.reveal": "Be shown PINs that devices were locked by",
     },
     "push_notifier": {
         "push.read": "See push certificates and what was sent",
@@ -71,6 +72,7 @@ PERMISSIONS: Mapping[str, Mapping[str, str]] = {
         "guard.freeze": "Freeze all commands",
         "guard.unfreeze": "Lift a freeze",
         "command.cancel": "Cancel commands",
+        "secret.reveal": "Be shown PINs that devices were locked by",
         "inventory.refresh": "Ask devices to report again",
         "push.wake": "Wake a device",
         "group.read": "See static groups and their members",

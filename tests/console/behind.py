@@ -7,13 +7,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from playwright.async_api import Page, expect
+
 from services.command_queue.app import SERVICE as COMMAND_QUEUE
+from services.console.app import SERVICE as CONSOLE
+from services.console.setup import link, offer
+from shared.db.pool import transaction
 from shared.runtime.clock import FixedClock
 from shared.runtime.internal import Answered
 from shared.runtime.testing import RecordedCalls, Trial, trial
 from tests.command_queue.fleet import Fleet
+from tests.console.chromium import chromium, for_browsers, with_a_key
 from tests.console.fleet import START
 from tools.embedded.testing import MakeDatabase
+
+EMAIL, PASSWORD = "ada@example.org", "a walk in the wet woods"
 
 
 class Asked(RecordedCalls):
@@ -55,3 +63,38 @@ async def queue_behind(
         fleet = Fleet(queue, clock)
         await fleet.publish()
         yield fleet
+
+
+@asynccontextmanager
+async def console_before(
+    calls: Asked, make_database: MakeDatabase, folder: Path, port: int
+) -> AsyncIterator[Trial]:
+    """The console, at its own address."""
+    dsn, clock, environ = await make_database("console"), FixedClock(START), for_browsers(port)
+    async with trial(CONSOLE, dsn, folder, clock=clock, internal=calls, environ=environ) as running:
+        yield running
+
+
+@asynccontextmanager
+async def owner_in_chromium(console: Trial, calls: Asked) -> AsyncIterator[Page]:
+    """The overview, in the browser of the owner, who has a key; a complaint of it is a failure."""
+    async with transaction(console.context.pool) as tx:
+        token = await offer(tx, console.context.clock)
+    assert token is not None
+    async with chromium() as browser:
+        context = await browser.new_context(base_url=console.context.settings.address)
+        page = await context.new_page()
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        await with_a_key(page)
+        await page.goto(link(console.context.settings.address, token))
+        await page.get_by_label("Your name").fill("Ada Lovelace")
+        await page.get_by_label("E-mail").fill(EMAIL)
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Security key or passkey").click()
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        async with console.context.pool.acquire() as connection:
+            calls.actor = f"account:{await connection.fetchval('SELECT account_id FROM account')}"
+        yield page
+        assert complaints == []

@@ -77,6 +77,10 @@ FORWARDED: Final[Mapping[Key, Key]] = {
         "/devices/{device_id}/actions/{name}": ("POST", _COMMANDS),
         "/devices/{device_id}/refresh": ("POST", f"{_INVENTORY}/refresh"),
         "/devices/{device_id}/wake": ("POST", f"{_PUSH}/devices/{{device_id}}/wake"),
+        "/devices/{device_id}/secrets/{secret_id}/reveal": (
+            "POST",
+            f"{_COMMANDS}/devices/{{device_id}}/secrets/{{secret_id}}/reveal",
+        ),
         "/bulk/{name}": ("POST", _COMMANDS),
         "/policies": ("POST", _POLICIES),
         "/policies/{policy_id}": ("PUT", f"{_POLICIES}/{{policy_id}}"),

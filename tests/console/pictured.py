@@ -102,6 +102,7 @@ def others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     }
     _grouped(calls, devices, actor)
     _judged(calls, actor)
+    _kept(calls, devices[5], actor)
     for path, answer in answers.items():
         calls.answers["command_queue", path] = answer
     calls.answers["inventory", f"/api/v1/inventory/devices/{devices[3]}/facts"] = {
@@ -197,6 +198,24 @@ def others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     calls.answers["inventory", "/api/v1/inventory/facts"] = {
         "items": [{"name": name, "about": "what the device said last"} for name, _ in facts]
     }
+
+
+def _kept(calls: RecordedCalls, mac: UUID, actor: str) -> None:
+    """PINs that a Mac was locked by: one that holds, and one that it never got."""
+    holds = {
+        "secret_id": str(uuid7()),
+        "kind": "lock_pin",
+        "command_id": str(COMMAND_ID),
+        "actor": actor,
+        "reason": "left on a train",
+        "state": "acknowledged",
+        "created_at": (START - timedelta(hours=2)).isoformat(),
+        "revealed_at": (START - timedelta(minutes=10)).isoformat(),
+    }
+    cancelled = {"state": "cancelled", "revealed_at": None}
+    former = holds | cancelled | {"created_at": (START - timedelta(days=3)).isoformat()}
+    path = f"{COMMANDS}/devices/{mac}/secrets"
+    calls.answers["command_queue", path] = {"items": [holds, former]}
 
 
 def _grouped(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:

@@ -10,20 +10,22 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Error, Page, expect
 
-from services.console.app import SERVICE
-from services.console.setup import link, offer
-from shared.db.pool import transaction
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import Trial, trial
+from shared.runtime.testing import Trial
 from tests.chaos.rig import patiently
 from tests.command_queue.fleet import Fleet, Phone
-from tests.console.behind import Asked, queue_behind
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
-from tests.console.fleet import START, state
+from tests.console.behind import (
+    EMAIL,
+    PASSWORD,
+    Asked,
+    console_before,
+    owner_in_chromium,
+    queue_behind,
+)
+from tests.console.chromium import NEEDED, free_port
+from tests.console.fleet import state
 from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
-PASSWORD = "a walk in the wet woods"
 WHERE = """
 (() => {
   const e = document.activeElement;
@@ -68,33 +70,18 @@ async def fleet(
 async def console(
     make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
 ) -> AsyncIterator[Trial]:
-    folder, environ, clock = tmp_path / "console", for_browsers(port), FixedClock(START)
+    folder = tmp_path / "console"
     folder.mkdir()
-    dsn = await make_database("console")
-    async with trial(SERVICE, dsn, folder, clock=clock, internal=calls, environ=environ) as running:
+    async with console_before(calls, make_database, folder, port) as running:
         yield running
 
 
 @pytest.fixture
 async def page(console: Trial, calls: Asked) -> AsyncIterator[Page]:
     """The sign-in page, in the browser of the owner, who has a key."""
-    async with transaction(console.context.pool) as tx:
-        token = await offer(tx, console.context.clock)
-    assert token is not None
-    async with chromium() as browser:
-        context = await browser.new_context(base_url=console.context.settings.address)
-        page = await context.new_page()
-        await with_a_key(page)
-        await page.goto(link(console.context.settings.address, token))
-        await page.get_by_label("Your name").fill("Ada Lovelace")
-        await page.get_by_label("E-mail").fill("ada@example.org")
-        await page.get_by_label("Password").fill(PASSWORD)
-        await page.get_by_role("button", name="Go on").click()
-        await page.get_by_role("button", name="Security key or passkey").click()
+    async with owner_in_chromium(console, calls) as page:
         await page.get_by_role("button", name="Sign out").click()
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-        async with console.context.pool.acquire() as connection:
-            calls.actor = f"account:{await connection.fetchval('SELECT account_id FROM account')}"
         yield page
 
 
@@ -166,7 +153,7 @@ async def _phone(console: Trial, fleet: Fleet) -> Phone:
 
 async def _sign_in(page: Page) -> None:
     await _is_at(page, "E-mail")
-    await page.keyboard.type("ada@example.org")
+    await page.keyboard.type(EMAIL)
     await _tab_to(page, "Password")
     await page.keyboard.type(PASSWORD)
     await page.keyboard.press("Enter")

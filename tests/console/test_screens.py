@@ -112,7 +112,7 @@ async def _acts(view: Console, devices: list[UUID], actor: str) -> UUID:
 
 def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]:
     """By the name of its picture, where each screen is."""
-    one = f"/devices/{devices[3]}"
+    one, mac = f"/devices/{devices[3]}", f"/devices/{devices[5]}"
     return {
         "overview": "/",
         "devices": "/devices",
@@ -129,6 +129,8 @@ def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]
         "device-certificates": f"{one}?tab=certificates",
         "device-commands": f"{one}?tab=commands&asked={COMMAND_ID}",
         "device-lock": f"{one}/actions/lock",
+        "device-lock-mac": f"{mac}/actions/lock",
+        "device-secrets": f"{mac}?tab=secrets",
         "device-erase": f"{one}/actions/erase",
         "bulk": "/bulk/erase?tag=field&whole=true",
         "commands": "/commands",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.command_queue import catalogue
+from services.command_queue import catalogue, pins
 from services.console.actions import BULK, Action
 from services.console.permissions import PERMISSIONS
 
@@ -17,3 +17,5 @@ def test_an_action_is_a_kind_of_command(action: Action) -> None:
     params = {one.name: "1" * max(one.least, 1) for one in action.inputs}
     chosen = catalogue.make(action.kind, {**action.fixed, **params})
     assert chosen.command_class == order.command_class
+    for platform in action.elsewhere:
+        assert pins.class_of(order, platform) == action.on(platform).danger

@@ -25,7 +25,7 @@ from tests.command_queue.approving import Person, aged
 from tests.command_queue.fleet import Fleet
 from tests.console import on_record
 from tests.console.browsing import signed_in
-from tests.contract.scenes import SCENES, Scene
+from tests.contract.scenes import SCENES, Scene, Thing
 from tests.enrollment.conftest import Apple, House, _make_keys
 from tests.enrollment.test_quarantine import impostor_of
 from tools.cli import services
@@ -241,6 +241,10 @@ async def _command_queue(walk: Walk) -> None:
     cancel = f"{base}/{{command_id}}/cancel"
     command = made.json["command_id"]
     await walk("POST", cancel, REASON, action="command.cancel", command_id=command)
+    reveal = f"{base}/devices/{{device_id}}/secrets/{{secret_id}}/reveal"
+    secret, device = await _locked(walk.service, thing), thing.device_id
+    shown = "secret.reveal"
+    await walk("POST", reveal, REASON, action=shown, device_id=device, secret_id=secret)
     young = Person(fleet, fleet.clock.now())
     ada, bob = await aged(fleet, 2)
     await young.tell()
@@ -268,6 +272,20 @@ async def _command_queue(walk: Walk) -> None:
         asked = partial(who.lift, freeze)
         await walk("POST", lift, action=action, actor=who.actor, asked=asked)
     await walk("POST", f"{base}/cancel-all", REASON, action="command.cancel_all")
+
+
+async def _locked(service: Trial, thing: Thing) -> str:
+    """What is kept of a device that was locked by a PIN."""
+    base = "/api/v1/commands"
+    body = {
+        "kind": "device.lock",
+        "params": {"pin": "314159"},
+        "idempotency_key": "locked",
+        "device_ids": [thing.device_id],
+    }
+    assert (await service.call("POST", base, body)).status == 202
+    [kept] = (await service.call("GET", f"{base}/devices/{thing.device_id}/secrets")).json["items"]
+    return str(kept["secret_id"])
 
 
 async def _console(walk: Walk) -> None:

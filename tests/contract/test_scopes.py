@@ -53,6 +53,7 @@ class Row:
         command_id = of.held_id if self.held else of.command_id
         if of.waiting:
             names["enrollment_id"] = of.waiting[self.waiting]
+        names["secret_id"] = of.group_id  # no secret of the device's
         return self.path.format(**names, command_id=command_id) + self.query.format(of=of)
 
 
@@ -148,6 +149,9 @@ WALK: Final = (
     _listed(_C),
     Row("GET", f"{_C}/devices/{{device_id}}"),
     Row("GET", f"{_C}/devices/{{device_id}}/possible", shows=False),
+    Row("GET", f"{_C}/devices/{{device_id}}/secrets", shows=False),
+    # Who reaches the device is told that it has no such secret.
+    _act(f"{_C}/devices/{{device_id}}/secrets/{{secret_id}}/reveal", _WHY, done=404),
     Row("GET", f"{_C}/{{command_id}}", code="command_unknown"),
     Row("GET", f"{_C}/{{command_id}}/targets", code="command_unknown"),
     *(

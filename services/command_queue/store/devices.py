@@ -151,6 +151,11 @@ ORDER BY d.device_id LIMIT $2
 """
 _PAGE: Final = 500
 
+PERHAPS_MACS = """
+SELECT asked.device_id FROM unnest($1::uuid[]) AS asked (device_id)
+LEFT JOIN device AS d ON d.device_id = asked.device_id
+WHERE d.platform IS NULL OR d.platform IN ('macos', 'unknown')
+"""
 CHANNELS = "SELECT channel_id FROM channel WHERE device_id = ANY($1::uuid[])"
 DEVICES_OF_CHANNELS = """
 SELECT channel_id, device_id, kind FROM channel WHERE channel_id = ANY($1::uuid[])
@@ -337,6 +342,11 @@ async def enrolled(tx: Connection, reach: Reach) -> list[UUID]:
         found += [row["device_id"] for row in page]
         after = found[-1]
     return found
+
+
+async def perhaps_macs(tx: Connection, device_ids: Sequence[UUID]) -> list[UUID]:
+    """Return those of these that are Macs, and those of which nobody knows yet what they are."""
+    return [row["device_id"] for row in await tx.fetch(PERHAPS_MACS, device_ids)]
 
 
 async def devices_of_channels(

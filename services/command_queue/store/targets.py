@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -174,6 +174,26 @@ class Frozen:
     ordinal: int
     priority: int
     chunks: Sequence[Chunk]
+
+
+def cut(
+    devices: Sequence[UUID], channels: Mapping[UUID, UUID], bodies: Mapping[UUID, bytes]
+) -> list[Chunk]:
+    """Cut sorted targets into rows; device channels first, then the named ones (to their device).
+
+    `bodies`: what single devices get instead of the command's own.
+    """
+    named = sorted((device, channel) for channel, device in channels.items())
+    chunks: list[Chunk] = []
+    for at in range(0, len(devices), CHUNK):
+        some = list(devices[at : at + CHUNK])
+        own = [bodies.get(one) for one in some] if bodies else None
+        chunks.append(Chunk(len(chunks), some, None, own))
+    for at in range(0, len(named), CHUNK):
+        pairs = named[at : at + CHUNK]
+        of_devices, channels_ = [one[0] for one in pairs], [one[1] for one in pairs]
+        chunks.append(Chunk(len(chunks), of_devices, channels_, None))
+    return chunks
 
 
 async def add(tx: Connection, lists: Sequence[Frozen]) -> None:

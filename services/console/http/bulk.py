@@ -54,14 +54,14 @@ class BulkForm(ActionForm):
 async def show_bulk(request: web.Request) -> web.StreamResponse:
     """GET /bulk/{name}: what it would do, to how many."""
     action, query = _action(request), bulk_query(request)
-    chosen = await counted_by(request, query, action.not_yet, *action.needs)
+    chosen = await counted_by(request, query, action.one_by_one, *action.needs)
     return await _dialog(request, action, query, chosen, BulkForm(key=uuid7()))
 
 
 async def do_bulk(request: web.Request) -> web.StreamResponse:
     """POST /bulk/{name}: ask command_queue for one command to all of them."""
     action, query, form = _action(request), bulk_query(request), parse_form(request, BulkForm)
-    chosen = await chosen_by(request, query, action.not_yet, *action.needs)
+    chosen = await chosen_by(request, query, action.one_by_one, *action.needs)
     if complaint := _complaint(action, form, chosen):
         return await _dialog(request, action, query, chosen, form, complaint, 422)
     if not action.harmless:

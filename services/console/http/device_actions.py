@@ -50,7 +50,7 @@ class ActionForm(BaseModel):
 
 async def show_action(request: web.Request) -> web.StreamResponse:
     """GET /devices/{device_id}/actions/{name}: what it would do, to which device."""
-    action, device = _action(request), await _device(request)
+    action, device = await _meant(request)
     why = await why_not(request, device, action)
     form = ActionForm(key=uuid7())
     return await _dialog(request, action, device, form, impossible=why)
@@ -58,7 +58,7 @@ async def show_action(request: web.Request) -> web.StreamResponse:
 
 async def do_action(request: web.Request) -> web.StreamResponse:
     """POST /devices/{device_id}/actions/{name}: ask command_queue for it, in the person's name."""
-    action, device = _action(request), await _device(request)
+    action, device = await _meant(request)
     form = parse_form(request, ActionForm)
     if why := await why_not(request, device, action):
         return await _dialog(request, action, device, form, impossible=why, status=403)
@@ -124,6 +124,12 @@ def _action(request: web.Request) -> Action:
     if found is None:
         raise Problem(404, "action_unknown", "There is no such action.")
     return found
+
+
+async def _meant(request: web.Request) -> tuple[Action, Values]:
+    """The action as it is on the device, and the device."""
+    action, device = _action(request), await _device(request)
+    return action.on(device["platform"]), device
 
 
 async def _device(request: web.Request) -> Values:

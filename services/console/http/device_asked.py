@@ -45,6 +45,7 @@ async def _state(request: web.Request, device_id: UUID, command_id: UUID) -> Val
     state = "held" if command["state"] == "held" else target["state"]
     return {
         "what": command_text(command["kind"]),
+        "has_pin": "pin" in command.get("summary", {}),
         "reason": command["reason"],
         "hold_reason": command["hold_reason"],
         "state": state,

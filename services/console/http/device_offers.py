@@ -53,8 +53,8 @@ async def offers(request: web.Request, device: Mapping[str, Any]) -> Offers:
             one.name,
             one.title,
             one.icon,
-            missing[one.name] or gone or _impossible(one, device, known),
-            one.destructive,
+            missing[one.name] or gone or _impossible(one, known),
+            one.on(device["platform"]).destructive,
         )
         for one in ACTIONS
     ]
@@ -81,10 +81,8 @@ def _missing(permission: str | None) -> str | None:
     return permission and f"This needs the permission {permission}."
 
 
-def _impossible(
-    action: Action, device: Mapping[str, Any], known: Mapping[str, str | None]
-) -> str | None:
-    why = action.not_yet.get(device["platform"]) or known.get(action.kind)
+def _impossible(action: Action, known: Mapping[str, str | None]) -> str | None:
+    why = known.get(action.kind)
     return why and f"Not possible here: {why}."
 
 

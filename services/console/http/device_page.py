@@ -12,6 +12,7 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
+from services.console.http import device_secrets
 from services.console.http.device_asked import became_of
 from services.console.http.device_offers import offers
 from services.console.http.devices import JUDGED, READ
@@ -48,6 +49,7 @@ class Tab(StrEnum):
     CERTIFICATES = "certificates"
     COMMANDS = "commands"
     TIMELINE = "timeline"
+    SECRETS = "secrets"
 
 
 NEEDS: Final[Mapping[Tab, str]] = {
@@ -57,6 +59,7 @@ NEEDS: Final[Mapping[Tab, str]] = {
     Tab.CERTIFICATES: "enrollment.read",
     Tab.COMMANDS: "command.read",
     Tab.TIMELINE: READ,
+    Tab.SECRETS: "command.read",
 }
 _TITLES: Final = {
     "activation_lock": "Activation lock",
@@ -189,6 +192,10 @@ async def _timeline(request: web.Request, query: DevicePageQuery, device: Values
     return {"happened": shown, "next": following}
 
 
+async def _secrets(request: web.Request, _query: DevicePageQuery, device: Values) -> Values:
+    return await device_secrets.of_device(request, device)
+
+
 _TABS: Final[Mapping[Tab, Callable[[web.Request, DevicePageQuery, Values], Awaitable[Values]]]] = {
     Tab.OVERVIEW: _overview,
     Tab.INVENTORY: _inventory,
@@ -196,6 +203,7 @@ _TABS: Final[Mapping[Tab, Callable[[web.Request, DevicePageQuery, Values], Await
     Tab.CERTIFICATES: _certificates,
     Tab.COMMANDS: _commands,
     Tab.TIMELINE: _timeline,
+    Tab.SECRETS: _secrets,
 }
 
 

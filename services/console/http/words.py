@@ -79,6 +79,7 @@ CERTIFICATE: Final[Words] = {
     "over": ("Its time is over", "secondary"),
     "revoked": ("Revoked", "red"),
 }
+KEPT: Final = {"lock_pin": "PIN that starts it again", "erase_pin": "PIN of the erase"}
 CHAIN: Final[Words] = {
     "holds": ("The chain holds", "green"),
     "broken": ("The chain is broken", "red"),

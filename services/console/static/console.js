@@ -91,6 +91,16 @@
   document.addEventListener("htmx:afterSettle", showSelected);
   document.addEventListener("htmx:sseMessage", showSelected);
 
+  // What was shown once is taken off the screen, also from a page that is only gone back to.
+  for (const shown of document.querySelectorAll("[data-forget]")) {
+    const forget = () => {
+      shown.textContent = shown.dataset.forgotten;
+      shown.classList.remove("display-4", "font-monospace");
+    };
+    window.setTimeout(forget, Number(shown.dataset.forget) * 1000);
+    window.addEventListener("pagehide", forget);
+  }
+
   // "/" goes to the search; j and k through rows that can be opened.
   document.addEventListener("keydown", (event) => {
     const writing = event.target.closest("input, textarea, select, [contenteditable]");
