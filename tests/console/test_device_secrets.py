@@ -110,6 +110,23 @@ async def test_a_mac_is_locked_and_its_pin_is_shown_once(
     assert pin not in await page.content()
 
 
+async def test_news_take_away_nothing_that_is_being_typed(
+    console: Trial, fleet: Fleet, page: Page
+) -> None:
+    mac = await _mac(console, fleet)
+    await fleet.ask(mac, kind="device.lock")
+    await page.goto(f"/devices/{mac.device_id}?tab=secrets")
+    row = page.get_by_role("row", name="PIN that starts it again")
+    await expect(row).to_contain_text("Queued")
+    await row.get_by_label("What for").click()
+    await page.keyboard.type("its owner is ")
+    await mac.drain()
+    await console.hears(*await fleet.finished(), service="command_queue")
+    await expect(row).to_contain_text("Acknowledged")
+    await page.keyboard.type("here")
+    await expect(row.get_by_label("What for")).to_have_value("its owner is here")
+
+
 async def _kept(fleet: Fleet, mac: Phone) -> str:
     await fleet.ask(mac, kind="device.lock", reason="left on a train")
     path = f"/api/v1/commands/devices/{mac.device_id}/secrets"
