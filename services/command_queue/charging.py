@@ -37,7 +37,7 @@ class Charging:
         The same id again is the same act: charged once.
         """
         now = self._clock.now()
-        weight = Weight(charge_id, command_class, len(device_ids), actor)
+        weight = Weight(charge_id, command_class, max(1, len(device_ids)), actor)
         async with transaction(self._pool) as tx:
             await charges.take_turns(tx)
             if await charges.is_charged(tx, charge_id):
@@ -55,7 +55,7 @@ class Charging:
                 actor=actor,
                 reason=f"{what}: {hold.reason}",
                 command_class=command_class,
-                target_count=len(device_ids),
+                target_count=weight.targets,
                 about=device_ids[0] if len(device_ids) == 1 else None,
             )
             await outbox.emit(tx, [alarm])

@@ -15,6 +15,7 @@ UNREACHABLE = 0
 
 _PASSING = frozenset({UNREACHABLE, 429, 500, 503})
 _DEAD_REASONS = frozenset({"BadDeviceToken", "DeviceTokenNotForTopic"})
+_NOBODYS = frozenset({"BadDeviceToken", "Unregistered"})
 _STALE_RETRY = timedelta(seconds=5)
 _FIRST_RETRY = 2.0
 _LONGEST_RETRY = 600.0
@@ -40,6 +41,22 @@ class Answer:
     reason: str = ""
     timestamp: datetime | None = None
     """410 only: when APNs last knew the token was invalid."""
+
+
+class Opinion(Enum):
+    """What APNs makes of a certificate, by its answer to a push to nobody."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    SILENT = "silent"
+    """It did not say."""
+
+
+def judge(answer: Answer) -> Opinion:
+    """That the token is nobody's is said by who took the certificate and the topic first."""
+    if answer.status == HTTPStatus.OK or answer.reason in _NOBODYS:
+        return Opinion.TAKEN
+    return Opinion.SILENT if answer.status in _PASSING else Opinion.REFUSED
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from shared.runtime.service import Context, Parts, Service
 async def build(context: Context[PushSettings]) -> AsyncIterator[Parts]:
     settings, pool, clock = context.settings, context.pool, context.clock
     due = Wake()
-    certificates = Certificates(pool, context.cipher, settings, clock)
+    certificates = Certificates(pool, context.cipher, context.internal, settings, clock)
     sender = Sender(context.road, context.sealing.keyring, certificates, settings, clock)
     try:
         yield Parts(

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from services.push_notifier.store import attempts, certificates, channels
-from services.push_notifier.store.certificates import PushCertificate
+from services.push_notifier.store.certificates import FormerCertificate, PushCertificate
 from shared.db.locks import lock_devices
 from shared.db.pool import Pool, transaction
 from shared.runtime import auditing
@@ -26,9 +26,14 @@ class History:
         self._clock = clock
         self._sender = sender
 
-    async def certificates(self) -> tuple[list[PushCertificate], datetime]:
+    async def certificates(
+        self,
+    ) -> tuple[list[PushCertificate], list[FormerCertificate], datetime]:
+        """In use, and replaced."""
         async with self._pool.acquire() as connection:
-            return await certificates.all_of_them(connection), self._clock.now()
+            now = self._clock.now()
+            in_use = await certificates.all_of_them(connection)
+            return in_use, await certificates.former(connection), now
 
     async def of_device(self, device_id: UUID, reach: Reach, page: Page) -> dict[str, Any]:
         async with self._pool.acquire() as connection:

@@ -33,6 +33,7 @@ def jobs(
         # Every process tells: the gauge of one that sends nothing would stand still.
         Job("count open circuits", 60, sender.measure, single=False),
         Job("watch certificate expiry", 300, certificates.watch_expiry, single=False),
+        Job("try certificates", 60, certificates.try_untried),
         Job("care for push history", 6 * 3600, care_for_history),
     ]
     if settings.apns_portal_url:

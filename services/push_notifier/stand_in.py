@@ -7,8 +7,9 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from services.push_notifier.certificates import Certificates
 from services.push_notifier.store import certificates
 from shared.db.pool import Pool
+from shared.runtime.http import Caller
 
-_ACTOR = "job:stand-in"
+_WHO = Caller("job:stand-in", frozenset(), "job:stand-in")
 
 
 class StandInPortal:
@@ -30,11 +31,11 @@ class StandInPortal:
             signed = await self._signed()
             if signed is None:
                 return
-            await self._ours.upload(signed, None, replace=False, actor=_ACTOR, source=_ACTOR)
+            await self._ours.upload(signed, None, _WHO, replace=False)
         self._done = True
 
     async def _signed(self) -> str | None:
-        csr = await self._ours.request(_ACTOR, _ACTOR)
+        csr = await self._ours.request(_WHO)
         try:
             async with (
                 ClientSession(timeout=ClientTimeout(10)) as session,

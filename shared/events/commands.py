@@ -107,7 +107,8 @@ class CommandContinued(CommandEvent):
 class GuardAlarmed(CommandEvent):
     """Somebody must look: commands were held, frozen or all cancelled, a freeze was lifted, what
     protects is to go, somebody gets power over the guard (or was vetoed), a device was erased or
-    left management and Muster had not asked for it, or an act that is no command was refused.
+    left management and Muster had not asked for it, an act that is no command was refused, or the
+    push certificate was replaced.
     """
 
     TYPE: ClassVar[str] = "muster.guard.alarmed.v1"
@@ -122,6 +123,7 @@ class GuardAlarmed(CommandEvent):
         "vetoed",
         "unasked",
         "refused",
+        "push_certificate",
     ]
     actor: Short
     reason: Text

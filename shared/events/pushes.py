@@ -42,6 +42,9 @@ class PushCertificateChanged(Event):
     development: bool = False
     current: bool = True
     """The one that new enrollment profiles name."""
+    former_topic: Short | None = None
+    """What they named before; None: this is the first certificate."""
+    by: Short | None = None
 
     @property
     def subject(self) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from shared.events.commands import GuardAlarmed
 from shared.events.groups import GroupState
+from shared.events.pushes import PushCertificateChanged
 from shared.runtime.testing import Answer
 from tests.command_queue.fleet import Fleet, Phone
 from tests.command_queue.test_scopes import put
@@ -126,3 +127,27 @@ async def test_asking_alone_explains_nothing(fleet: Fleet, why: str) -> None:
         await phone.say(status, given.command_uuid)
     await fleet.fence(phone, 1, "ended")
     assert len(await _alarms(fleet, "unasked")) == 1
+
+
+async def test_what_is_about_no_device_by_name_counts_as_one(fleet: Fleet) -> None:
+    assert (await _charge(fleet, device_ids=[])).json == {"refused": None}
+    assert [row["targets"] for row in await fleet.rows("SELECT targets FROM charge")] == [1]
+
+
+async def test_a_push_certificate_that_takes_the_place_of_another_is_an_alarm(fleet: Fleet) -> None:
+    def changed(former: str | None, topic: str) -> PushCertificateChanged:
+        return PushCertificateChanged(
+            topic=topic,
+            fingerprint="ab",
+            not_after=fleet.clock.now(),
+            former_topic=former,
+            by="account:eve",
+        )
+
+    for event in (changed(None, "a"), changed("a", "a"), changed("a", "b")):
+        await fleet.trial.hears(event, service="push_notifier")
+    alarms = await _alarms(fleet, "push_certificate")
+    assert [(one.actor, one.reason) for one in alarms] == [
+        ("account:eve", "Devices of its topic are woken by it from now on"),
+        ("account:eve", "New devices are enrolled under b, no longer under a"),
+    ]

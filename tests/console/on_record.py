@@ -110,6 +110,10 @@ FORWARDED: Final[Mapping[Key, Key]] = {
         },
         "/enrollment/push/request": ("POST", f"{_PUSH}/certificate-request"),
         "/enrollment/push/certificate": ("PUT", f"{_PUSH}/certificate"),
+        "/enrollment/push/certificates/{fingerprint}/use": (
+            "POST",
+            f"{_PUSH}/certificates/{{fingerprint}}/use",
+        ),
         "/commands/{command_id}/cancel": ("POST", f"{_COMMANDS}/{{command_id}}/cancel"),
         "/commands/{command_id}/continue": ("POST", f"{_COMMANDS}/{{command_id}}/continue"),
     }.items()

@@ -192,8 +192,10 @@ def others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
                 "current": True,
                 "uploaded_at": START.isoformat(),
                 "uploaded_by": actor,
+                "tried_at": START.isoformat(),
             }
-        ]
+        ],
+        "former": [],
     }
     calls.answers["inventory", "/api/v1/inventory/facts"] = {
         "items": [{"name": name, "about": "what the device said last"} for name, _ in facts]

@@ -111,6 +111,39 @@ async def test_a_certificate_reaches_push_notifier(owner: Browser, calls: Record
     assert calls.calls[-1] == ("push_notifier", "PUT", "/api/v1/push/certificate", body)
 
 
+@pytest.mark.usefixtures("proven")
+async def test_one_step_leads_back_to_a_certificate_that_was_replaced(
+    owner: Browser, calls: RecordedCalls
+) -> None:
+    one = {
+        "topic": "com.apple.mgmt.x",
+        "fingerprint": "ab12",
+        "not_after": START.isoformat(),
+        "days_left": 200,
+        "current": True,
+        "tried_at": None,
+        "uploaded_at": START.isoformat(),
+        "uploaded_by": "account:x",
+    }
+    former = one | {"fingerprint": "cd34", "replaced_at": START.isoformat()}
+    answer = {"items": [one], "former": [former]}
+    calls.answers["push_notifier", "/api/v1/push/certificates"] = answer
+    text = words_of(await owner.get("/enrollment"))
+    assert "Not tried yet" in text
+    assert "Use again" in text
+    answered = await owner.post("/enrollment/push/certificates/cd34/use")
+    assert answered.status == 303
+    path = "/api/v1/push/certificates/cd34/use"
+    assert calls.calls[-1][:3] == ("push_notifier", "POST", path)
+    assert (await owner.post("/enrollment/push/certificates/..%2Fx/use")).status == 404
+
+
+async def test_going_back_needs_a_step_up_too(owner: Browser, calls: RecordedCalls) -> None:
+    answer = await owner.post("/enrollment/push/certificates/cd34/use")
+    assert (answer.status, "Nothing was done yet" in answer.text) == (403, True)
+    assert "POST" not in {call[1] for call in calls.calls}
+
+
 async def test_who_may_only_read_sees_what_is_missing(view: Console, calls: RecordedCalls) -> None:
     reader = await signed_in(view.service, everywhere=["enrollment.read"])
     text = words_of(await reader.get("/enrollment"))

@@ -186,7 +186,9 @@ async def console(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
 @asynccontextmanager
 async def push_notifier(make: MakeDatabase, folder: Path) -> AsyncIterator[Scene]:
     clock = FixedClock(datetime.now(UTC))
-    async with trial(PUSH_NOTIFIER, await make("push_notifier"), folder, clock=clock) as service:
+    away = {"MUSTER_PUSH_NOTIFIER_APNS_HOST": "127.0.0.1", "MUSTER_PUSH_NOTIFIER_APNS_PORT": "9"}
+    dsn = await make("push_notifier")
+    async with trial(PUSH_NOTIFIER, dsn, folder, clock=clock, environ=away) as service:
         things = []
         for _ in ("inside", "outside"):
             state = _pushable(clock.now())

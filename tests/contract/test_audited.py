@@ -39,8 +39,12 @@ WHY_NOT: Final[Mapping[Key, str]] = {
 """Routes that leave no entry, and why."""
 ELSEWHERE: Final[Mapping[Key, str]] = {
     ("POST", "/api/v1/commands/{command_id}/continue"): "tests/command_queue/test_canaries.py",
+    (
+        "POST",
+        "/api/v1/push/certificates/{fingerprint}/use",
+    ): "tests/push_notifier/test_certificates.py",
 }
-"""Routes that take a whole fleet, and the test that looks at their entry as this one does."""
+"""Routes that take a fleet, or its push service, and the test that looks at their entry so."""
 REASON: Final = {"reason": "walk"}
 
 

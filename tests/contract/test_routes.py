@@ -60,7 +60,11 @@ PUBLIC = {
     ("POST", "/second-factor/new-key"),
 }
 """What a stranger may ask without a token or a session; a new one needs a reason in its review."""
-CALLS = {("enrollment", "configuration"), ("enrollment", "command_queue")}
+CALLS = {
+    ("enrollment", "configuration"),
+    ("enrollment", "command_queue"),
+    ("push_notifier", "command_queue"),  # the charge of decision 63
+}
 """Who may ask whom (architecture §1); the console may ask anybody."""
 
 

@@ -129,7 +129,7 @@ async def test_a_server_that_fell_silent_is_left_for_a_new_connection(
     assert await way.wake() == (200, "")
     stand_in.rules.append(Rule(drop=True))
     for _ in range(20):  # a connection just made has said something: hello
-        answers = await asyncio.gather(*(way.wake(f"{n:064x}") for n in range(20)))
+        answers = await asyncio.gather(*(way.wake(f"{n:064x}") for n in range(1, 21)))
         assert {status for status, _ in answers} == {UNREACHABLE}
         if not way.apns._pool.connections:
             break
@@ -159,7 +159,7 @@ async def test_no_server_is_an_answer_too(stand_in: ApnsStandIn) -> None:
 
 async def test_a_thousand_at_once_on_one_connection(stand_in: ApnsStandIn) -> None:
     way = Way(stand_in, timeout=60.0)
-    answers = await asyncio.gather(*(way.wake(f"{n:064x}") for n in range(1000)))
+    answers = await asyncio.gather(*(way.wake(f"{n:064x}") for n in range(1, 1001)))
     assert answers.count((200, "")) == 1000
     way.apns.close()
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from services.push_notifier.certificates import Certificates
+from services.push_notifier.certificates import NOBODY, Certificates
 from services.push_notifier.consumers import handlers
 from services.push_notifier.sending import Pushed, Sender
 from services.push_notifier.settings import PushSettings
@@ -36,7 +36,7 @@ from shared.events.devices import Ownership, Platform
 from shared.events.pushes import PushCertificateChanged, PushFailed, PushSent
 from shared.runtime.clock import FixedClock
 from shared.runtime.jobs import Wake
-from shared.runtime.problems import Problem
+from shared.runtime.testing import RecordedCalls
 from shared.sealed import Keyring, LocalCipher, PublicKeys, ensure_service_keys
 from tools.embedded.apns import ApnsStandIn, Rule
 from tools.embedded.testing import MakeDatabase
@@ -58,6 +58,7 @@ class Road:
     apns: ApnsStandIn
     cipher: LocalCipher
     keyring: Keyring
+    calls: RecordedCalls
     wake: Wake = field(default_factory=Wake)
 
     async def hear(
@@ -171,7 +172,7 @@ class Road:
                 answer.set()
 
     def tokens_pushed(self) -> list[str]:
-        return [push["token"] for push in self.apns.received]
+        return [push["token"] for push in self.apns.received if push["token"] != NOBODY]
 
 
 @pytest.fixture
@@ -190,14 +191,16 @@ async def road(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[Roa
     )
     # A minute ahead of the database's clock: what handlers make due "now" is due.
     clock = FixedClock(datetime.now(UTC) + timedelta(minutes=1))
-    cipher = LocalCipher.load(keys / "push_notifier")
-    certificates = Certificates(pool, cipher, settings, clock)
+    cipher, calls = LocalCipher.load(keys / "push_notifier"), RecordedCalls()
+    certificates = Certificates(pool, cipher, calls, settings, clock)
     keyring = Keyring.load(keys / "push_notifier")
     sender = Sender(pool, keyring, certificates, settings, clock)
     portal = StandInPortal(pool, settings.apns_portal_url or "", certificates)
     await portal.run()
     public = PublicKeys(keys / "public")
-    yield Road(pool, clock, settings, certificates, sender, portal, public, apns, cipher, keyring)
+    yield Road(
+        pool, clock, settings, certificates, sender, portal, public, apns, cipher, keyring, calls
+    )
     certificates.close()
     await pool.close()
     await apns.stop()
@@ -257,7 +260,7 @@ async def test_a_channel_heard_of_first_when_its_queue_was_empty_is_not_woken_la
 async def test_pushes_wait_in_the_database_not_in_memory_while_apns_is_slow(road: Road) -> None:
     """At most one batch is on its way; what APNs never answered comes again later."""
     settings = road.settings.model_copy(update={"send_at_once": 10, "send_timeout": 0.3})
-    certificates = Certificates(road.pool, road.cipher, settings, road.clock)
+    certificates = Certificates(road.pool, road.cipher, road.calls, settings, road.clock)
     sender = Sender(road.pool, road.keyring, certificates, settings, road.clock)
     road.apns.rules.append(Rule(drop=True))
     for number in range(35):
@@ -563,28 +566,3 @@ async def test_a_queue_emptied_while_a_push_is_on_its_way_ends_the_schedule(
     road.clock.advance(timedelta(days=1))
     await road.sender.run()
     assert road.tokens_pushed() == [TOKEN]
-
-
-async def test_a_certificate_with_another_topic_is_refused(road: Road) -> None:
-    csr = await road.certificates.request("tester", None)
-    pem = road.apns.authority.push_certificate(csr.encode()).decode()
-    with pytest.raises(Problem) as refused:
-        await road.certificates.upload(pem, None, replace=False, actor="tester", source=None)
-    assert refused.value.code == "push_topic_differs"
-    stored = await road.certificates.upload(pem, None, replace=True, actor="tester", source=None)
-    assert await road.topic() == stored.topic
-
-
-async def test_rubbish_is_no_certificate(road: Road) -> None:
-    for rubbish, code in (("", "certificate_unreadable"), ("-----BEGIN", "certificate_unreadable")):
-        with pytest.raises(Problem) as refused:
-            await road.certificates.upload(rubbish, None, replace=False, actor="t", source=None)
-        assert refused.value.code == code
-
-
-async def test_keys_are_never_in_clear_in_the_database(road: Road) -> None:
-    rows = await road.pool.fetch(
-        "SELECT key FROM push_certificate UNION ALL SELECT key FROM certificate_request"
-    )
-    assert rows
-    assert not any(b"PRIVATE KEY" in row["key"] for row in rows)

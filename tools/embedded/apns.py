@@ -4,6 +4,7 @@ Checked against Apple's "Sending notification requests to APNs" and "Handling no
 responses from APNs". The side port (plain HTTP, loopback) plays what surrounds APNs:
 
 - `POST /portal/certificate` (body: CSR in PEM) signs a push certificate, as Apple's portal does;
+  with `?topic=` it renews the one of that topic;
 - `GET /simulator/stream`: one JSON line a push, for simulated devices; pushes that came while
   nobody listened are kept as APNs keeps them: the last one a token, until it expires;
 - `POST /simulator/answers`: a rule for coming pushes; `GET /simulator/pushes`: what was received;
@@ -134,7 +135,7 @@ class ApnsStandIn:
         return app
 
     async def _sign(self, request: web.Request) -> web.Response:
-        pem = self.authority.push_certificate(await request.read())
+        pem = self.authority.push_certificate(await request.read(), request.query.get("topic"))
         return web.Response(body=pem, content_type="application/x-pem-file")
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:

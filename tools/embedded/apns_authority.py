@@ -124,12 +124,15 @@ class Authority:
         context.set_alpn_protocols(["h2"])
         return context
 
-    def push_certificate(self, request: bytes) -> bytes:
-        """Sign a CSR as an MDM push certificate: the topic is the subject's UID."""
+    def push_certificate(self, request: bytes, topic: str | None = None) -> bytes:
+        """Sign a CSR as an MDM push certificate: the topic is the subject's UID.
+
+        A renewal names the topic that it is for.
+        """
         csr = x509.load_pem_x509_csr(request)
         if not csr.is_signature_valid:
             raise ValueError("the request's signature is wrong")
-        topic = f"com.apple.mgmt.External.{uuid4()}"
+        topic = topic or f"com.apple.mgmt.External.{uuid4()}"
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.USER_ID, topic),

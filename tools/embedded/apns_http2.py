@@ -87,6 +87,7 @@ class Push:
             (not self.body, 400, "PayloadEmpty"),
             (len(self.body) > _LARGEST_PAYLOAD, 413, "PayloadTooLarge"),
             (not _is_wake(self.payload), 400, "PayloadEmpty"),
+            (not self.token.strip("0"), 400, "BadDeviceToken"),  # nobody's
         )
         return next((Reply(status, reason) for bad, status, reason in checks if bad), None)
 

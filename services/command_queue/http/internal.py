@@ -1,4 +1,4 @@
-"""/internal/v1/commands: what enrollment asks before it answers a device, or ends one."""
+"""/internal/v1/commands: what others ask before they answer a device, or harm one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class ChargeBody(BaseModel):
     what: Annotated[str, Field(min_length=1, max_length=200)]
     actor: Annotated[str, Field(min_length=1, max_length=300)]
     command_class: CommandClass
-    device_ids: Annotated[list[UUID], Field(min_length=1, max_length=10_000)]
+    device_ids: Annotated[list[UUID], Field(max_length=10_000)]
+    """None: it is about no device by name, and counts as one."""
 
 
 class ChargeAnswer(BaseModel):
@@ -78,7 +79,7 @@ ROUTES = [
         "/internal/v1/commands/charge",
         charge,
         listener="internal",
-        callers=("enrollment",),
+        callers=("enrollment", "push_notifier"),
         body=ChargeBody,
         answer=ChargeAnswer,
         summary="Charge the guard's budgets for what is no command",

@@ -66,13 +66,14 @@ async def show_enrollment(request: web.Request) -> web.StreamResponse:
     now = request.config_dict[VIEWS].now()
     credentials, trouble = await _of(request, "enrollment", paged(_CREDENTIALS, query), READ)
     certificates, silent = await _of(request, "push_notifier", f"{_PUSH}/certificates", PUSH_READ)
+    former = certificates.get("former", [])
     names = await request.config_dict[VIEWS].actors(
         [row["created_by"] for row in credentials["items"]]
-        + [row["uploaded_by"] for row in certificates["items"]]
+        + [row["uploaded_by"] for row in [*certificates["items"], *former]]
     )
     for row in credentials["items"]:
         row |= {"who": names.get(row["created_by"], "–"), "state": _state(row, now)}
-    for row in certificates["items"]:
+    for row in [*certificates["items"], *former]:
         row["who"] = names.get(row["uploaded_by"], "–")
     return page(
         request,
@@ -81,6 +82,7 @@ async def show_enrollment(request: web.Request) -> web.StreamResponse:
         waiting=await waiting_now(request),
         trouble=trouble,
         certificates=certificates["items"],
+        former=former,
         silent=silent,
         platforms=CHOICES["platform"],
         ownerships=CHOICES["ownership"],
@@ -158,6 +160,17 @@ async def upload_certificate(request: web.Request) -> web.StreamResponse:
     return go_to(_HERE)
 
 
+async def use_certificate(request: web.Request) -> web.StreamResponse:
+    """POST /enrollment/push/certificates/{fingerprint}/use: back to one that was replaced."""
+    fingerprint = request.match_info["fingerprint"]
+    if not fingerprint.isalnum():
+        raise Problem(404, "certificate_unknown", "There is no such certificate.")
+    await confirmed(request, "Use a replaced push certificate again")
+    path = f"{_PUSH}/certificates/{fingerprint}/use"
+    await ask_surely(request, "push_notifier", "POST", path)
+    return go_to(_HERE)
+
+
 def _post(path: str, handler: Handler, permission: str, summary: str) -> Route:
     where = f"{_HERE}{path}"
     return permitted_page("POST", where, handler, permission, summary, max_body=_MAX_BODY)
@@ -176,4 +189,10 @@ ROUTES = (
     _post("/credentials/{credential_id}/revoke", revoke_credential, WRITE, "Revoke a credential"),
     _post("/push/request", request_certificate, PUSH_WRITE, "Request a push certificate"),
     _post("/push/certificate", upload_certificate, PUSH_WRITE, "Upload a push certificate"),
+    _post(
+        "/push/certificates/{fingerprint}/use",
+        use_certificate,
+        PUSH_WRITE,
+        "Use a replaced push certificate again",
+    ),
 )

@@ -66,6 +66,7 @@ _ALARMS: Final = {
     "empowered": "{why}; until it counts it can be vetoed",
     "unasked": f"{DEVICE}: {{why}}",
     "refused": "what {actor} wanted was refused: {why}",
+    "push_certificate": "{actor} replaced the push certificate. {why}",
 }
 VERDICTS: Final = {
     "compliant": "complies with",

@@ -8,11 +8,16 @@ import os
 import ssl
 import tempfile
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from aioapns.common import NotificationRequest, NotificationResult, PushType
-from aioapns.connection import APNsBaseConnectionPool, APNsTLSClientProtocol
+from aioapns.connection import (
+    APNsBaseClientProtocol,
+    APNsBaseConnectionPool,
+    APNsTLSClientProtocol,
+)
 from aioapns.exceptions import ConnectionError as ApnsConnectionError
 from aioapns.exceptions import MaxAttemptsExceeded
 
@@ -20,6 +25,8 @@ from services.push_notifier.answers import UNREACHABLE, Answer, apns_time
 
 # It says each failure several times over; here every failure is an answer, and counted.
 logging.getLogger("aioapns").setLevel(logging.CRITICAL)
+
+_ABOUT_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 
 
 class _Connection(APNsTLSClientProtocol):
@@ -33,12 +40,14 @@ class _Connection(APNsTLSClientProtocol):
         super().__init__(*arguments)
         self.APNS_SERVER = host
         self.heard_at = self.loop.time()
+        self.lost_by: Exception | None = None
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost_by = exc
         # A sender that stopped waiting is told nothing: its future is done.
         waiting = {one: answer for one, answer in self.requests.items() if not answer.done()}
         self.requests = waiting
@@ -70,15 +79,28 @@ class _Pool(APNsBaseConnectionPool):
         self._host = host
         self._port = port
         self.ssl_context = context
+        self.refusal: str | None = None
+        """Why the server's TLS did not want our certificate, when it said so lately."""
 
     async def create_connection(self) -> _Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            partial(_Connection, self._host, self.apns_topic, self.loop, self.discard_connection),
-            self._host,
-            self._port,
-            ssl=self.ssl_context,
-        )
+        self.refusal = None
+        try:
+            _, connection = await self.loop.create_connection(
+                partial(_Connection, self._host, self.apns_topic, None, self.discard_connection),
+                self._host,
+                self._port,
+                ssl=self.ssl_context,
+            )
+        except ssl.SSLError as error:
+            self.refusal = _refusal(error)
+            raise
         return connection
+
+    def discard_connection(self, connection: APNsBaseClientProtocol) -> None:
+        """By TLS 1.3 the server judges a certificate when we believe to be connected."""
+        if isinstance(connection, _Connection) and (refusal := _refusal(connection.lost_by)):
+            self.refusal = refusal
+        super().discard_connection(connection)
 
     def forget(self, push_id: str, waited: float) -> None:
         """A push whose sender stopped waiting: a late answer must find nobody.
@@ -123,14 +145,26 @@ class Apns:
                 result = await self._pool.send_notification(request)
         except TimeoutError:
             self._pool.forget(push_id, self._timeout)
-            return Answer(UNREACHABLE, "no answer in time")
+            return self._unanswered("no answer in time")
         except (MaxAttemptsExceeded, ApnsConnectionError, OSError):
-            return Answer(UNREACHABLE, "no connection")
+            return self._unanswered("no connection")
         return Answer(int(result.status), result.description or "", apns_time(result.timestamp))
+
+    def _unanswered(self, why: str) -> Answer:
+        """A certificate that TLS refuses is refused as one that APNs refuses by 403."""
+        refusal = self._pool.refusal
+        return Answer(HTTPStatus.FORBIDDEN, refusal) if refusal else Answer(UNREACHABLE, why)
 
     def close(self) -> None:
         for connection in list(self._pool.connections):
             connection.close()
+
+
+def _refusal(error: Exception | None) -> str | None:
+    """What the server said against our certificate; our own doubts about its one are none."""
+    reason = str(error.reason or "") if isinstance(error, ssl.SSLError) else ""
+    about_ours = "ALERT" in reason and any(word in reason for word in _ABOUT_CERTIFICATES)
+    return f"refused in TLS: {reason}" if about_ours else None
 
 
 def client_context(certificate: str, key: bytes, trust: Path | None) -> ssl.SSLContext:

@@ -42,10 +42,23 @@ class CertificateView(BaseModel):
     current: bool
     uploaded_at: datetime
     uploaded_by: str
+    tried_at: datetime | None
+    """When APNs was heard to take it; null: not yet."""
+
+
+class FormerView(BaseModel):
+    topic: str
+    fingerprint: str
+    not_after: datetime
+    uploaded_at: datetime
+    uploaded_by: str
+    replaced_at: datetime
 
 
 class CertificateList(BaseModel):
     items: list[CertificateView]
+    former: list[FormerView]
+    """Replaced by others of the same topic, the latest first: each can be used again."""
     next: str | None = None
 
 
@@ -86,7 +99,15 @@ def _view(row: PushCertificate, now: datetime) -> CertificateView:
     return CertificateView(**fields, days_left=days_left(row, now))
 
 
-_SHOWN = ("topic", "fingerprint", "not_after", "current", "uploaded_at", "uploaded_by")
+_SHOWN = (
+    "topic",
+    "fingerprint",
+    "not_after",
+    "current",
+    "uploaded_at",
+    "uploaded_by",
+    "tried_at",
+)
 
 
 def _device_id(request: web.Request) -> UUID:
@@ -98,8 +119,7 @@ def _device_id(request: web.Request) -> UUID:
 
 async def request_certificate(request: web.Request) -> web.StreamResponse:
     """POST /api/v1/push/certificate-request: a new key and its CSR."""
-    who = caller(request)
-    csr = await request.config_dict[CERTIFICATES].request(who.actor, who.source, who.via)
+    csr = await request.config_dict[CERTIFICATES].request(caller(request))
     return render(CertificateRequest(csr=csr), 201)
 
 
@@ -107,20 +127,23 @@ async def put_certificate(request: web.Request) -> web.StreamResponse:
     """PUT /api/v1/push/certificate: take a signed certificate into use."""
     body, who = await parse_body(request, CertificateUpload), caller(request)
     stored = await request.config_dict[CERTIFICATES].upload(
-        body.certificate,
-        body.private_key,
-        replace=body.replace_topic,
-        actor=who.actor,
-        source=who.source,
-        via=who.via,
+        body.certificate, body.private_key, who, replace=body.replace_topic
     )
+    return render(_view(stored, stored.uploaded_at))
+
+
+async def use_certificate(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/push/certificates/{fingerprint}/use: go back to one that was replaced."""
+    fingerprint = request.match_info["fingerprint"]
+    stored = await request.config_dict[CERTIFICATES].go_back(fingerprint, caller(request))
     return render(_view(stored, stored.uploaded_at))
 
 
 async def list_certificates(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/push/certificates: current ones first, with the days they have left."""
-    rows, now = await request.config_dict[HISTORY].certificates()
-    return render(CertificateList(items=[_view(row, now) for row in rows]))
+    rows, replaced, now = await request.config_dict[HISTORY].certificates()
+    former = [FormerView.model_validate(row, from_attributes=True) for row in replaced]
+    return render(CertificateList(items=[_view(row, now) for row in rows], former=former))
 
 
 async def device_pushes(request: web.Request) -> web.StreamResponse:
@@ -155,6 +178,14 @@ ROUTES = (
         permission="push.certificate",
         summary="Upload a signed push certificate",
         body=CertificateUpload,
+        answer=CertificateView,
+    ),
+    Route(
+        "POST",
+        f"{_PUSH}/certificates/{{fingerprint}}/use",
+        use_certificate,
+        permission="push.certificate",
+        summary="Use a replaced push certificate again",
         answer=CertificateView,
     ),
     Route(

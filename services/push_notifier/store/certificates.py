@@ -19,23 +19,42 @@ RETIRE_CURRENT = "UPDATE push_certificate SET current = false WHERE current AND 
 
 STORE = """
 INSERT INTO push_certificate
-    (topic, certificate, key, fingerprint, not_after, current, uploaded_at, uploaded_by)
-VALUES ($1, $2, $3, $4, $5, true, $6, $7)
+    (topic, certificate, key, fingerprint, not_after, current, uploaded_at, uploaded_by, tried_at)
+VALUES ($1, $2, $3, $4, $5, true, $6, $7, $8)
 ON CONFLICT (topic) DO UPDATE SET
     certificate = excluded.certificate, key = excluded.key, fingerprint = excluded.fingerprint,
     not_after = excluded.not_after, current = true, uploaded_at = excluded.uploaded_at,
-    uploaded_by = excluded.uploaded_by
+    uploaded_by = excluded.uploaded_by, tried_at = excluded.tried_at
 """
 
 READ = """
-SELECT topic, certificate, key, fingerprint, not_after, current, uploaded_at, uploaded_by
+SELECT topic, certificate, key, fingerprint, not_after, current, uploaded_at, uploaded_by,
+       tried_at
 FROM push_certificate
 """
 
 ONE = READ + " WHERE topic = $1"
 ALL = READ + " ORDER BY current DESC, topic"
+TRIED = "UPDATE push_certificate SET tried_at = $2 WHERE fingerprint = $1"
 CURRENT_TOPIC = "SELECT topic FROM push_certificate WHERE current"
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('push_certificate'))"
+
+
+# What cannot be used again is not kept; nor is what is in use once more.
+DROP_FORMER = "DELETE FROM former_push_certificate WHERE fingerprint = $1 OR not_after <= $2"
+KEEP_FORMER = """
+INSERT INTO former_push_certificate
+    (fingerprint, topic, certificate, key, not_after, uploaded_at, uploaded_by, replaced_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (fingerprint) DO NOTHING
+"""
+READ_FORMER = """
+SELECT fingerprint, topic, certificate, key, not_after, uploaded_at, uploaded_by, replaced_at
+FROM former_push_certificate
+"""
+FORMER = READ_FORMER + " ORDER BY replaced_at DESC LIMIT 100"
+ONE_FORMER = READ_FORMER + " WHERE fingerprint = $1"
+OF_FORMER_TOPIC = READ + " WHERE fingerprint = $1 AND NOT current"
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,22 @@ class PushCertificate:
     current: bool
     uploaded_at: datetime
     uploaded_by: str
+    tried_at: datetime | None
+    """When APNs was heard to take it."""
+
+
+@dataclass(frozen=True)
+class FormerCertificate:
+    """One that another took the place of, under its topic; `key` is ciphertext."""
+
+    fingerprint: str
+    topic: str
+    certificate: str
+    key: bytes
+    not_after: datetime
+    uploaded_at: datetime
+    uploaded_by: str
+    replaced_at: datetime
 
 
 async def add_request(
@@ -85,7 +120,9 @@ async def store(tx: Connection, new: PushCertificate) -> None:
         new.not_after,
         new.uploaded_at,
         new.uploaded_by,
+        new.tried_at,
     )
+    await tx.execute(DROP_FORMER, new.fingerprint, new.uploaded_at)
 
 
 async def one(tx: Connection, topic: str) -> PushCertificate | None:
@@ -95,3 +132,34 @@ async def one(tx: Connection, topic: str) -> PushCertificate | None:
 
 async def all_of_them(tx: Connection) -> list[PushCertificate]:
     return [PushCertificate(**row) for row in await tx.fetch(ALL)]
+
+
+async def tried(tx: Connection, fingerprint: str, now: datetime) -> None:
+    await tx.execute(TRIED, fingerprint, now)
+
+
+async def keep_former(tx: Connection, row: FormerCertificate) -> None:
+    await tx.execute(
+        KEEP_FORMER,
+        row.fingerprint,
+        row.topic,
+        row.certificate,
+        row.key,
+        row.not_after,
+        row.uploaded_at,
+        row.uploaded_by,
+        row.replaced_at,
+    )
+
+
+async def former(tx: Connection) -> list[FormerCertificate]:
+    """The latest first."""
+    return [FormerCertificate(**row) for row in await tx.fetch(FORMER)]
+
+
+async def kept(tx: Connection, fingerprint: str) -> PushCertificate | FormerCertificate | None:
+    """One that is not in use for new devices: replaced, or of a topic that was."""
+    if row := await tx.fetchrow(ONE_FORMER, fingerprint):
+        return FormerCertificate(**row)
+    row = await tx.fetchrow(OF_FORMER_TOPIC, fingerprint)
+    return PushCertificate(**row) if row else None
