@@ -19,6 +19,8 @@ _TRANSIENT_STATES = {
 _DATA_CLASSES = ("21", "22", "23")
 _DATA_STATES = {"54000"}  # an index row or another limit that only this value exceeds
 
+_TEXT_STATES = {"22021", "22P05"}  # NUL, as text and in JSON
+
 _PLACES = ("table_name", "column_name", "constraint_name")
 
 # A file that is missing today is missing tomorrow.
@@ -70,6 +72,16 @@ def is_data_error(error: BaseException) -> bool:
         error,
         (asyncpg.DataError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError),
     )
+
+
+def is_unstorable_text(error: BaseException) -> bool:
+    """Tell whether a text holds what PostgreSQL keeps in none: whoever sent it is at fault."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _TEXT_STATES
+
+
+def quotes_values(error: BaseException) -> bool:
+    """Tell whether its message repeats what it was given: see `describe`."""
+    return isinstance(error, asyncpg.PostgresError) or hasattr(error, "error_count")
 
 
 def describe(error: BaseException) -> str:

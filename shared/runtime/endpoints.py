@@ -14,6 +14,7 @@ from prometheus_client import Histogram
 
 from shared.bus.context import correlation_id
 from shared.db.batcher import Overloaded
+from shared.db.errors import is_unstorable_text
 from shared.db.pool import is_transient
 from shared.runtime import metrics, traces
 from shared.runtime.http import CALLER, ROUTE, Caller, too_large
@@ -117,6 +118,8 @@ class Endpoint:
             )
             detail = "Something this needs is not reachable now; try again soon."
             return Problem(503, "unavailable", detail).retry_after(5)
+        if is_unstorable_text(error):
+            return Problem(400, "text_unusable", "A text in here holds NUL, which no text may.")
         log.error("A request failed", exc_info=error, extra={"route": self._route.path})
         return Problem(500, "failed", "This is our fault; the log has it by its correlation id.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -12,6 +13,7 @@ from typing import Any, TextIO
 import orjson
 
 from shared.bus.context import correlation_id
+from shared.db.errors import describe, quotes_values
 from shared.runtime import metrics
 from shared.runtime.redaction import HIDDEN, redact, redact_text
 from shared.runtime.traces import current_ids
@@ -43,6 +45,35 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["trace"] = redact_text(self.formatException(record.exc_info))
         return orjson.dumps(line, default=str).decode()
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's
+        """As usual, but for messages that repeat values: those may be secret."""
+        lines = super().formatException(ei).split("\n")
+        for error in _all_of(ei[1]):
+            if quotes_values(error):
+                lines = [_without(line, str(error).split("\n"), describe(error)) for line in lines]
+        return "\n".join(lines)
+
+
+def _without(line: str, said: Sequence[str], named: str) -> str:
+    """`line` of a trace, unless it is one of what the error said; its first follows the type."""
+    if said[0] and line.endswith(f": {said[0]}"):
+        return line.removesuffix(said[0]) + named
+    bare = line.lstrip(" |")
+    return "…" if bare and bare in {one.strip() for one in said[1:]} else line
+
+
+def _all_of(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that it tells of as well."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, one.__context__]
+            waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
 
 
 class RateLimit(logging.Filter):

@@ -6,95 +6,20 @@ What is found in the clear anywhere but where it was sent to fails (security.md,
 from __future__ import annotations
 
 import base64
-import io
 import json
 import logging
 import plistlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from shared.apple import cms as our_cms
-from shared.bus import outbox
 from shared.events.device_state import DeviceState
-from shared.runtime.logs import JsonFormatter
-from shared.runtime.testing import Trial
+from tests.attacks.marked import Marked, everything_kept, everything_logged, everything_told
 from tests.command_queue.fleet import CONNECT, Fleet
 from tests.enrollment.conftest import TOPIC, House
 from tools.simulator.wire import cms, scep
-
-TABLES = """
-SELECT table_name FROM information_schema.tables
-WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'
-"""
-
-
-class Marked:
-    """Secrets that nobody else would write, in every spelling in which they could leak."""
-
-    def __init__(self) -> None:
-        self._spellings: dict[str, set[str]] = {}
-
-    def text(self, name: str) -> str:
-        """A secret that is text by nature."""
-        value = f"MARK{uuid4().hex}"
-        self.know(name, value)
-        return value
-
-    def know(self, name: str, value: str | bytes) -> None:
-        data = value.encode() if isinstance(value, str) else value
-        spelled = {data.hex(), base64.b64encode(data).decode().rstrip("=")[:-1]}
-        spelled |= {base64.b64encode(b"x" * n + data).decode()[4:-4] for n in (1, 2)}
-        if isinstance(value, str):
-            spelled.add(value)
-        self._spellings.setdefault(name, set()).update(spelled)
-
-    def found_in(self, haystack: str) -> list[str]:
-        lowered = haystack.lower()
-        return [
-            name
-            for name, spellings in self._spellings.items()
-            if any(one in haystack or one in lowered for one in spellings)
-        ]
-
-
-@contextmanager
-def everything_logged() -> Iterator[io.StringIO]:
-    """What a service would write to its log with every logger at DEBUG."""
-    stream, root = io.StringIO(), logging.getLogger()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    logging.getLogger("attack").debug("canary")
-    try:
-        yield stream
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-
-
-async def everything_kept(service: Trial) -> str:
-    """Every row of every table, as text: bytea comes as hexadecimal digits."""
-    async with service.context.pool.acquire() as connection:
-        tables = [row[0] for row in await connection.fetch(TABLES)]
-        found = []
-        for table in tables:
-            rows = await connection.fetch(f'SELECT "{table}"::text AS row FROM "{table}"')
-            found += [row["row"] for row in rows]
-    assert found
-    return "\n".join(found)
-
-
-async def everything_told(service: Trial) -> str:
-    async with service.context.pool.acquire() as connection:
-        events = await outbox.read(connection, service.running.name)
-    assert events
-    return "\n".join(event.model_dump_json() for event in events)
 
 
 def test_the_search_finds_what_is_there() -> None:

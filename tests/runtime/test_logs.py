@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
 from typing import Any
 
+import asyncpg
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from shared.runtime.logs import SERVICE, JsonFormatter, RateLimit
 from shared.runtime.redaction import redact, redact_text
@@ -127,3 +130,29 @@ def test_after_the_pause_it_says_how_many_were_left_out() -> None:
     record = logging.LogRecord("aiokafka", logging.INFO, "f", 1, "x", (), None)
     assert limit.filter(record)
     assert _line(record)["suppressed"] == 7
+
+
+def test_errors_that_quote_values_are_named_without_them() -> None:
+    """PostgreSQL and pydantic repeat what they were given, also where another error tells of it."""
+
+    class Form(BaseModel):
+        password: int
+
+    told = []
+    refused = asyncpg.UniqueViolationError(f'duplicate key "{MARK}"')
+    refused.detail = f"Key (token)=({MARK}) already exists."
+    for group in (False, True):
+        try:
+            try:
+                Form.model_validate({"password": MARK})
+            except ValidationError as error:
+                raise ExceptionGroup("all", [refused, error]) if group else refused from error
+        except Exception:  # noqa: BLE001
+            record = _record("A request failed")
+            record.exc_info = sys.exc_info()
+            told.append(_line(record)["trace"])
+    for trace in told:
+        assert MARK not in trace
+        assert "UniqueViolationError 23505" in trace
+        assert "ValidationError" in trace
+        assert "test_logs.py" in trace
