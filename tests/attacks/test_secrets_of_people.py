@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from shared.db.pool import transaction
 from shared.events.devices import DeviceUnenrolled
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import Answer, RecordedCalls, Trial, trial
-from tests.attacks.marked import Marked, everything_logged, everything_traced, nowhere
+from tests.attacks.marked import Marked, everything_logged, everything_traced, mark_keys, nowhere
 from tests.console.browsing import Browser
 from tests.console.by_provider import company, fields_of
 from tests.console.idp import SECRET
@@ -224,9 +225,10 @@ async def service(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[
 
 
 async def test_the_console_tells_nobody(
-    service: Trial, receivers: Any, monkeypatch: pytest.MonkeyPatch
+    service: Trial, receivers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     marked = Marked()
+    mark_keys(marked, tmp_path)
     home = Home(service, marked)
     with everything_logged() as log, everything_traced() as spans:
         password = marked.text("password")
@@ -254,6 +256,43 @@ async def test_the_console_tells_nobody(
     assert "canary" in log.getvalue()
     seen = "\n".join(home.seen)
     await nowhere(marked, service, log=log.getvalue(), spans=spans(), seen=seen)
+
+
+async def test_while_the_database_is_away_nothing_is_told_either(service: Trial) -> None:
+    marked, seen = Marked(), list[str]()
+    home = Home(service, marked)
+    with everything_logged() as log, everything_traced() as spans:
+        browser = home.browser()
+        await browser.get("/sign-in")
+        service.context.pool.terminate()
+        await browser.post("/sign-in", {"email": EMAIL, "password": marked.text("password")})
+        await browser.get(f"/join/{marked.text('link to join')}")
+        await browser.get(f"/set-up/{marked.text('set-up link')}")
+        body = {"token": f"mst_{marked.text('API token')}", "audience": "inventory"}
+        path, nobody = "/api/v1/console/token", {"Authorization": ""}
+        answer = await service.call("POST", path, body, headers=nobody)
+        seen += [*home.seen, f"{answer.status} {answer.text}"]
+    assert "A request could not be served now" in log.getvalue()
+    assert marked.found_in("\n".join([*seen, log.getvalue(), spans()])) == []
+
+
+async def test_a_database_that_refuses_us_is_named_without_its_password(
+    make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    marked, dsn = Marked(), await make_database("console")
+    secret = marked.text("password of the database")
+    wrong, many = re.subn(r"//([^:/@]+)(:[^@]*)?@", f"//nobody_here:{secret}@", dsn)
+    assert many == 1
+    with everything_logged() as log:
+        try:
+            async with trial(SERVICE, wrong, tmp_path) as running:
+                await running.context.pool.fetchval("SELECT 1")
+                pytest.fail("it was let in")
+        except Exception as error:
+            logging.getLogger("test").exception("Not started")
+            told = "".join(traceback.format_exception(error))
+    assert "Not started" in log.getvalue()
+    assert marked.found_in(log.getvalue() + told) == []
 
 
 async def test_the_way_through_a_provider_tells_nobody(

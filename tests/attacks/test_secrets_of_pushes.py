@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.push_notifier.app import SERVICE
 from shared.runtime.testing import RecordedCalls, Trial, trial
-from tests.attacks.marked import Marked, everything_logged, everything_traced, nowhere
+from tests.attacks.marked import Marked, everything_logged, everything_traced, mark_keys, nowhere
 from tests.push_notifier.test_certificates import own
 from tools.embedded.apns import ApnsStandIn, Rule
 from tools.embedded.testing import MakeDatabase
@@ -80,6 +80,7 @@ async def test_push_notifier_tells_nobody(make_database: MakeDatabase, tmp_path:
     dsn, calls = await make_database("push_notifier"), RecordedCalls()
     with everything_logged() as log, everything_traced() as spans:
         async with trial(SERVICE, dsn, tmp_path, internal=calls, environ=environ) as service:
+            mark_keys(marked, tmp_path)
             asked = await service.call("POST", "/api/v1/push/certificate-request")
             good = apns.authority.push_certificate(asked.json["csr"].encode()).decode()
             answers = [asked.text, (await service.call("PUT", UPLOAD, {"certificate": good})).text]
