@@ -10,7 +10,9 @@ from typing import Any
 
 _MOMENT = timedelta(seconds=20)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "�")
+# Control characters, and those that turn the direction of what stands around them.
+_TURNING = [0x200E, 0x200F, 0x061C, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+_CONTROL = dict.fromkeys([*range(32), *range(127, 160), *_TURNING], "�")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:

@@ -43,6 +43,8 @@ M = TypeVar("M", bound=BaseModel)
 BESIDE = {forgery.FIELD, CODE_FIELD}
 """Fields that stand beside what a form says."""
 _TEMPLATES = Path(__file__).parent.parent / "templates"
+_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
+"""Overrides and isolates: what is written from right to left by nature needs none of them."""
 
 
 def person(request: web.Request) -> Person:
@@ -176,12 +178,18 @@ def parse_form(request: web.Request, model: type[M]) -> M:
         raise invalid(error, 422, "form_invalid", "The form is not filled in correctly.") from None
 
 
+def _turning_nothing(value: Any) -> Any:
+    """Names come from devices: none may turn the direction of what stands beside it."""
+    return value.translate(_TURNING) if type(value) is str and not value.isascii() else value
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_turning_nothing,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -29,8 +30,9 @@ COLUMNS: Final = (
     "device_id",
 )
 # What Excel, LibreOffice and Google Sheets take for the beginning of a formula (OWASP, CSV
-# injection); tab and return may stand before one.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# injection), in full width as well; blanks and what nobody sees may stand before one.
+_UNSEEN: Final = r"[\s\x00\ufeff\u200b-\u200f\u202a-\u202e\u2060-\u2069]*"
+_FORMULA: Final = re.compile(rf"{_UNSEEN}[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")
 
 
 def header() -> str:
@@ -56,4 +58,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
     text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _FORMULA.match(text) else text
