@@ -84,6 +84,7 @@ def _configured(issuer: str, folder: Path) -> Server:
             "key_defs": [
                 {"type": "RSA", "use": ["sig"]},
                 {"type": "EC", "crv": "P-256", "use": ["sig"]},
+                {"type": "OKP", "crv": "Ed25519", "use": ["sig"]},
             ],
             "uri_path": "jwks",
         },

@@ -121,7 +121,7 @@ async def test_coming_back_does_nothing_before_the_page_sends_its_form(here: Com
     assert (await here.brought(browser, given)).status == 303
 
 
-@pytest.mark.parametrize("alg", ["RS256", "PS256", "ES256"])
+@pytest.mark.parametrize("alg", ["RS256", "PS256", "ES256", "EdDSA"])
 async def test_signatures_of_these_kinds_count(
     make_database: MakeDatabase, tmp_path: Path, alg: str
 ) -> None:
