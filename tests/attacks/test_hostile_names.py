@@ -13,19 +13,21 @@ import pytest
 from playwright.async_api import Page, expect
 
 from shared.events import uuid7
-from shared.events.commands import GuardAlarmed
+from shared.events.audit import AuditRecorded
+from shared.events.commands import CommandClass, CommandCreated, GuardAlarmed
 from shared.events.device_state import DeviceState
 from shared.events.devices import DeviceChanged, DeviceUnenrolled
-from shared.runtime.testing import Trial
+from shared.runtime.testing import RecordedCalls, Trial
+from tests.console import conftest
 from tests.console.browsing import signed_in, words_of
 from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
-from tests.console.conftest import calls, proven, view
-from tests.console.fleet import Console
+from tests.console.fleet import START, Console
 from tests.console.test_webhooks import PAGE, _told, receivers, service
 from tests.enrollment.conftest import House
 from tools.cli import output
 
-__all__ = ["calls", "proven", "receivers", "service", "view"]
+calls, proven, view = conftest.calls, conftest.proven, conftest.view
+__all__ = ["receivers", "service"]
 
 RUN = "window.__ran=1"
 NAMES = (
@@ -106,6 +108,30 @@ async def _fleet(view: Console) -> list[UUID]:
         alarm = GuardAlarmed(alarm_id=uuid7(), kind="frozen", actor=name[:300], reason=name)
         await view.service.hears(alarm, service="command_queue")
         await view.group(name[:100], found[0])
+        command = CommandCreated(
+            command_id=uuid7(),
+            kind=name[:300],
+            command_class=CommandClass.DESTRUCTIVE,
+            state="active",
+            actor=name[:300],
+            reason=name[:300],
+            target_count=1,
+            expires_at=START,
+        )
+        await view.service.hears(command, service="command_queue")
+        record = AuditRecorded(
+            audit_id=uuid7(),
+            actor=name[:300],
+            permission="x",
+            action=name[:300],
+            target=name[:300],
+            before={name: "x"},
+            after={name: [name]},
+            reason=name[:300],
+            source=name[:300],
+            via=name[:300],
+        )
+        await view.service.hears(record, service="enrollment")
     return found
 
 
@@ -119,11 +145,28 @@ async def _harmless(page: Page, path: str) -> None:
     assert page.url.endswith(path), page.url
 
 
+async def _links(page: Page, to: str) -> list[str]:
+    """The addresses on this page that begin so."""
+    found = await page.locator(f"a[href^='{to}']").evaluate_all(
+        "all => all.map((one) => one.getAttribute('href'))"
+    )
+    return [str(one) for one in dict.fromkeys(found) if "export" not in str(one)][:30]
+
+
 @NEEDED
-async def test_no_page_runs_a_name(view: Console, page: Page) -> None:
+async def test_no_page_runs_a_name(view: Console, page: Page, calls: RecordedCalls) -> None:
     devices = await _fleet(view)
+    about = {"members": 1, "protected": False, "changed_at": START.isoformat()}
+    groups = [
+        {"group_id": str(uuid7()), "name": name, "description": name} | about for name in NAMES
+    ]
+    found = {"items": groups, "next": None}
+    calls.answers["inventory", "/api/v1/inventory/groups?limit=50"] = found
     for path in ("/", "/devices", "/devices?limit=200&sort=name", "/groups", "/me/sessions"):
         await _harmless(page, path)
+    await _harmless(page, "/audit")
+    for entry in await _links(page, "/audit/"):
+        await _harmless(page, entry)
     tabs = ("overview", "inventory", "compliance", "commands", "timeline")
     for device in devices[:10]:
         for tab in tabs:
