@@ -16,7 +16,7 @@ from shared.events.commands import CommandRequested, GuardAlarmed
 from shared.events.devices import Platform
 from shared.events.groups import DeviceGroups
 from shared.runtime.testing import Answer
-from tests.attacks.test_secrets_stay_inside import (
+from tests.attacks.marked import (
     everything_kept,
     everything_logged,
     everything_told,
