@@ -90,7 +90,8 @@ bench-peers: ## the same load on Muster and on NanoMDM, turn about; needs Go to 
 bench-console: ## every page, filter, order and search of the console with 100,000 devices; ARGS="--devices 5000" for fewer
 	@$(VENV) dev
 	@$(BIN)/python -m tools.embedded.assets
-	@exec $(BIN)/python -m tools.bench.console $(ARGS)
+	@$(BIN)/python -m tools.bench.console $(ARGS)
+	@exec $(BIN)/python -m tools.bench --devices 100 --only pages
 
 chaos: ## a storm of 150 faults, some twenty minutes; SEED=7 repeats one, PLANT=no-inbox plants a bug
 	@$(VENV) dev
