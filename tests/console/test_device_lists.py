@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from services.console.store import view_lists as lists
-from services.console.views.filters import Filters, Sort
+from services.console.views.filters import Filters, Order, Place, Sort
 from shared.events import uuid7
 from shared.events.compliance import VerdictState
 from shared.events.devices import CertificateIssued, Ownership, Platform
@@ -355,3 +355,42 @@ async def test_whoever_asks_by_group_or_tag_uses_its_index(view: Console, column
         statement = f"EXPLAIN SELECT device_id FROM device WHERE {matching.where}"
         plan = await connection.fetch(statement, *matching.values)
     assert f"device_{column}" in "\n".join(row[0] for row in plan)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_the_order_of_last_seen_is_read_by_its_index(
+    view: Console, *, descending: bool
+) -> None:
+    """Its time lies beside the device's row: a join must not cost the order (decision 66)."""
+    plans: list[str] = []
+
+    class Explaining:
+        async def fetch(self, statement: str, *values: Any) -> list[Any]:
+            rows = await connection.fetch(f"EXPLAIN {statement}", *values)
+            plans.append("\n".join(row[0] for row in rows))
+            return []
+
+    async with view.service.context.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        await connection.execute("SET LOCAL enable_bitmapscan = off")
+        order = Order(Sort.SEEN, descending, Place(START, uuid7()))
+        explaining: Any = Explaining()
+        await lists.page(explaining, lists.conditions(Filters(), None, START), order, 51)
+    for plan in plans:
+        assert "device_seen_order" in plan
+        assert "Sort" not in plan
+    assert "ROW(device_seen.last_seen_at, device_seen.device_id)" in plans[0].replace(
+        "ROW(last_seen_at, device_id)", "ROW(device_seen.last_seen_at, device_seen.device_id)"
+    )
+
+
+async def test_what_a_device_says_as_it_enrolled_is_no_news_to_search(view: Console) -> None:
+    """A hundred grams would be put into their index again (decision 66)."""
+    device_id = await view.device(name="Ada's", model="iPhone 15")
+    written = "SELECT xmin::text FROM search WHERE device_id = $1"
+    before = await view.service.context.pool.fetchval(written, device_id)
+    await view.facts(device_id, device__model_name="iPhone 15", device__name="Ada's")
+    assert await view.service.context.pool.fetchval(written, device_id) == before
+    await view.facts(device_id, device__model_name="iPhone 16")
+    assert await view.service.context.pool.fetchval(written, device_id) != before
+    assert await view.names(q="16") == ["Ada's"]

@@ -29,7 +29,7 @@ from services.console.store import view_lists
 from services.console.views.queries import READING, found_by
 from shared.db.pool import Connection, Pool, transaction
 from shared.runtime.testing import trial
-from tools.bench import console_audit, console_others, console_pages, cpu, machine
+from tools.bench import console_audit, console_others, console_pages, console_rights, cpu, machine
 from tools.bench.console_fleet import SMALL_GROUP, Fleet
 from tools.bench.console_requests import Asked, Known, lists
 from tools.bench.console_serving import Serving, serving
@@ -150,7 +150,8 @@ async def measure(ground: Ground, each: int) -> list[Line]:
         alone = await _alone(ground, who, headers, each)
         names = [line["scenario"].partition(": ")[2] for line in alone]
         found += alone
-        found += await _together(ground, who, headers, names, max(2, each // CLIENTS))
+        if names:
+            found += await _together(ground, who, headers, names, max(2, each // CLIENTS))
     return found
 
 
@@ -222,7 +223,10 @@ async def _bench(dsns: Mapping[str, str], folder: Path, options: argparse.Namesp
         trial(SERVICE, dsns["console"], folder) as service,
         serving(dsns, folder, fleet.groups[SMALL_GROUP]) as told,
     ):
-        pool = service.context.pool
+        pool, small = service.context.pool, fleet.groups[SMALL_GROUP]
+        members = [one for one, groups in fleet.members.items() if small in groups]
+        rights = await console_rights.measure(service, told.scoped, members)
+        print(json.dumps(rights), flush=True)
         wanted = await requests(pool, told, fleet, console_pages.pages(fleet, filled, entry))
         lines = await measure(Ground(told, await postmaster(pool), wanted), options.each)
         print(f"\n{table(lines)}\n", flush=True)
