@@ -13,7 +13,14 @@ from services.console.audit.naming import action_text
 from services.console.http.audit_api import READ, AuditFilters, AuditQuery, send_export
 from services.console.http.device_links import Links
 from services.console.http.keys import AUDIT, NAMING, STANDINGS
-from services.console.http.pages import page, page_or_part, parse_pairs, person, query_pairs
+from services.console.http.pages import (
+    asks_for,
+    page,
+    page_or_part,
+    parse_pairs,
+    person,
+    query_pairs,
+)
 from services.console.http.streams import event, stream
 from services.console.http.words import CHAIN
 from services.console.views import live
@@ -42,6 +49,7 @@ async def show_audit(request: web.Request) -> web.StreamResponse:
         found_target = await naming.target(query.target)
         filters = query.model_copy(update={"target": found_target}).filters()
     found = await audit.page(filters, query.after_id(), query.limit + 1)
+    part = asks_for(request, "list")
     rows, following = page_of(found, query.limit, lambda row: [row["event_id"]])
     return page_or_part(
         request,
@@ -53,8 +61,8 @@ async def show_audit(request: web.Request) -> web.StreamResponse:
         next=following,
         filtered=any(getattr(query, name) for name in _FILTERS),
         links=Links(request.path, pairs),
-        people=await naming.people(),
-        actions={one: action_text(one) for one in await audit.actions()},
+        people={} if part else await naming.people(),
+        actions={} if part else {one: action_text(one) for one in await audit.actions()},
         standing=await request.config_dict[STANDINGS].now(),
         chain=CHAIN,
     )
