@@ -60,7 +60,7 @@ class Reading:
 
     async def get(self, command_id: UUID, reach: Reach) -> Row:
         """Return a command with its targets counted by state; raises NotFound."""
-        async with transaction(self._pool) as tx:
+        async with transaction(self._pool, lists.READING) as tx:
             found = await commands.get(tx, command_id, reach)
             if found is None:
                 raise NotFound("command")
