@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -71,7 +72,7 @@ async def _never_a_fault(service: Trial, path: str, names: list[str]) -> int:
     where = path.replace("{id}", str(uuid4())).replace("{device_id}", str(uuid4()))
     where = where.replace("{command_id}", str(uuid4()))
     for name in names:
-        for word in CURSORS if name == "cursor" else WORDS:
+        for word in CURSORS if name == "cursor" else (*WORDS, "nul\x00nul"):
             answer = await service.call("GET", f"{where}?{name}={quote(word, safe='')}")
             assert answer.status in {200, 400, 404}, (name, word, answer.text)
             if answer.status == 200 and name != "limit":
@@ -128,3 +129,25 @@ async def test_what_a_device_calls_itself_is_kept_as_it_is_and_harms_nobody(hous
         assert answer.json["name"] == kept
         assert "Set-Cookie" not in answer.headers
     assert len(await house.query("SELECT FROM device")) == len(WORDS) - 1
+
+
+async def test_what_no_text_may_hold_is_the_senders_fault(
+    house: House, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL keeps NUL in no text, JSON may bring it: 4xx, and no error in the log."""
+    device = await house.id_of(await house.enrolled())
+    for body in ({"name": "a\x00"}, {"tags": ["\x00"]}, {"user": "\x00b"}):
+        answer = await house.service.call("PATCH", f"{API}/devices/{device}", body)
+        assert answer.status in {400, 422}, answer.text
+    made = await house.service.call("POST", f"{API}/credentials", {"name": "x\x00y"})
+    assert made.status in {400, 422}, made.text
+    phone = await fleet.enroll()
+    good = {"device_ids": [str(phone.device_id)], "idempotency_key": "k", "kind": "device.lock"}
+    for bad in (
+        {"params": {"message": "a\x00"}},
+        {"params": {}, "reason": "because\x00"},
+        {"params": {}, "idempotency_key": "key\x00key"},
+    ):
+        answer = await fleet.trial.call("POST", "/api/v1/commands", good | bad)
+        assert answer.status in {400, 422}, (bad, answer.text)
+    assert not [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]

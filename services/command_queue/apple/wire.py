@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from services.command_queue.apple.schema import BodyError
+from services.command_queue.errors import CommandRefused
 from shared.apple import plist
 
 MAX_RAW: Final = 12 * 1024 * 1024
@@ -14,11 +15,15 @@ _LIMITS: Final = plist.Limits(max_bytes=MAX_RAW, max_depth=32, max_nodes=100_000
 
 
 def render(command: Mapping[str, Any], command_id: UUID) -> bytes:
-    """Write the document; the CommandUUID on the wire is the command's own id."""
+    """Write the document; the CommandUUID on the wire is the command's own id.
+
+    Raises CommandRefused for texts that XML cannot hold.
+    """
     try:
         return plist.dump({"Command": dict(command), "CommandUUID": str(command_id)})
     except plist.PlistError as error:
-        raise BodyError(f"the command cannot be written: {error.reason}") from None
+        detail = f"the command cannot be written: {error.reason}"
+        raise CommandRefused("body_invalid", detail) from None
 
 
 def with_unlock_token(document: bytes, token: bytes) -> bytes:
