@@ -165,6 +165,8 @@ async def test_every_screen_can_be_used_by_everybody(
     devices = await _fleet(view)
     others(calls, devices, f"account:{owner.account_id}")
     entry = await _acts(view, devices, f"account:{owner.account_id}")
+    await owner.post("/views", {"name": "Macs that fail", "query": "platform=macos"})
+    await owner.post("/views", {"name": "Silent", "query": "seen=not_month", "shared": "true"})
     url = view.service.context.settings.address
     axe = assets.axe(Home.at(REPOSITORY / ".muster")).read_text()
     faults: list[object] = []
