@@ -16,6 +16,7 @@ from tests.chaos.rig import patiently
 from tests.conftest import REPOSITORY
 from tests.console.chromium import NEEDED, chromium, with_a_key
 from tests.e2e.conftest import Workshop
+from tests.e2e.rig import Person
 from tools.embedded import assets
 from tools.embedded.cluster import Cluster
 from tools.embedded.home import Home
@@ -56,6 +57,20 @@ async def test_from_the_first_start_to_a_lock_an_erase_and_their_audit(
     await _lock(page, phone)
     await _erase(page, phone)
     await _read_audit(page)
+
+
+async def test_a_mac_is_locked_by_the_pin_that_is_kept(workshop: Workshop, person: Person) -> None:
+    mac = await workshop.enrolled("mac")
+    device_id = await person.device_id(mac)
+    command_id = await person.command(device_id, "device.lock")
+    await _polls_until(mac, "DeviceLock")
+    assert (await person.outcome(command_id))["state"] == "acknowledged"
+    path = f"/api/v1/commands/devices/{device_id}/secrets"
+    [kept] = (await person.ask("command_queue", "GET", path))["items"]
+    reveal, why = f"{path}/{kept['secret_id']}/reveal", {"reason": "its owner is here"}
+    shown = await person.ask("command_queue", "POST", reveal, json=why)
+    assert re.fullmatch("[0-9]{6}", shown["value"])
+    assert shown["value"] == mac.state.lock_pin
 
 
 async def _link(cluster: Cluster) -> str:

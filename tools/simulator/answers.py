@@ -237,6 +237,7 @@ def _lock(device: SimulatedDevice, command: Mapping[str, Any]) -> Answer:
     if device.traits.is_mac and pin is not None and not _is_pin(pin):
         return malformed("PIN must be six digits.")
     device.state.locked = True
+    device.state.lock_pin = pin if device.traits.is_mac else None
     device.state.lock_message = command.get("Message")
     if device.traits.is_mac or not {"Message", "PhoneNumber"} & set(command):
         return acknowledged()

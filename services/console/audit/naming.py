@@ -50,6 +50,7 @@ _BY_AREA: Final[Mapping[str, str]] = {
     "group": "A group that is gone",
     "guard": "All commands",
     "push": "A device that is gone",
+    "secret": "A device that is gone",
 }
 _COMMAND: Final = "command."
 _NOT_ONE: Final = "command.cancel_all"
