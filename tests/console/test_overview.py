@@ -250,6 +250,25 @@ async def test_certificates_that_end_soon_are_told(view: Console) -> None:
     assert await view.names(expiring="true") == ["soon"]
 
 
+async def test_a_certificate_that_came_before_its_device_counts_with_it(view: Console) -> None:
+    device_id, other = uuid7(), uuid7()
+    for named, days in ((device_id, 3), (other, 300)):
+        until = START + timedelta(days=days)
+        issued = CertificateIssued(
+            device_id=named, sha256=named.hex, serial_number="1", not_after=until
+        )
+        await view.service.hears(issued, service="enrollment")
+    assert (await view.overview())["expiring"] == []
+    await view.device(device_id, name="soon")
+    await view.device(other, name="later")
+    assert await view.names(expiring="true") == ["soon"]
+    await view.device(device_id, name="soon still")
+    assert await view.names(expiring="true") == ["soon still"]
+    assert [row["certificate_until"][:10] for row in (await view.overview())["expiring"]] == [
+        (START + timedelta(days=3)).date().isoformat()
+    ]
+
+
 async def test_old_activity_is_dropped(view: Console) -> None:
     await view.service.hears(_enrolled(await view.device()), service="enrollment")
     view.clock.advance(datetime.now(UTC) - START)

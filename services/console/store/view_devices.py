@@ -15,6 +15,8 @@ from shared.db.pool import Connection
 REPLACE = f"""
 UPDATE device SET
     compliance = {WORST},
+    certificate_until = (SELECT max(not_after) FROM certificate
+                         WHERE certificate.device_id = device.device_id),
     sequence = news.sequence, platform = news.platform, ownership = news.ownership,
     name = news.name, serial = news.serial, udid = news.udid, user_name = news.user_name,
     model = news.model, product = news.product, enrolled_os = news.enrolled_os,
@@ -106,7 +108,8 @@ DELETE FROM certificate
 USING unnest($1::uuid[], $2::text[]) AS gone (device_id, sha256)
 WHERE certificate.device_id = gone.device_id AND certificate.sha256 = gone.sha256
 """
-# The last to end is the one that counts: a renewal makes the older ones irrelevant.
+# The last to end is the one that counts: a renewal makes the older ones irrelevant. Of a device
+# that is not introduced yet REPLACE takes it over: its certificate nearly always comes first.
 EXPIRE = """
 WITH last AS (
     SELECT wanted.device_id, (SELECT max(not_after) FROM certificate
@@ -114,7 +117,8 @@ WITH last AS (
     FROM unnest($1::uuid[]) AS wanted (device_id)
 )
 UPDATE device SET certificate_until = last.until FROM last
-WHERE device.device_id = last.device_id AND device.certificate_until IS DISTINCT FROM last.until
+WHERE device.device_id = last.device_id AND device.sequence > 0
+  AND device.certificate_until IS DISTINCT FROM last.until
 """
 REPLACE_PUSH_CERTIFICATES = """
 INSERT INTO push_certificate (topic, sequence, not_after, current)
