@@ -20,6 +20,7 @@ from multidict import CIMultiDictProxy
 
 from shared.bus import apply
 from shared.bus.testing import travelled
+from shared.db.testing import refuse_wide_plans
 from shared.events import Event
 from shared.runtime.clock import Clock, SystemClock
 from shared.runtime.internal import Answered, InternalCallFailed, InternalClient
@@ -190,7 +191,8 @@ async def trial(
 ) -> AsyncIterator[Trial]:
     """Build and serve; `folder` takes the keys, `internal` may be RecordedCalls.
 
-    Neither jobs nor consumers run by themselves: see `run_job` and `hears`.
+    Neither jobs nor consumers run by themselves: see `run_job` and `hears`. At the end the plans
+    of what the road did are looked at: raises AssertionError for one that grows with the fleet.
     """
     ensure_service_keys(folder, service.name)
     ensure_service_keys(folder, "console")
@@ -210,6 +212,7 @@ async def trial(
             for name in LISTENERS:
                 await listening.open(name, [running])
             yield Trial(running, listening, folder, session)
+            await refuse_wide_plans(running.context.road)
         finally:
             for name in LISTENERS:
                 await listening.close(name)

@@ -67,11 +67,13 @@ FROM jsonb_to_recordset($1::jsonb) AS news (
     device_id uuid, name text, model text, os text, supervised boolean)
 WHERE device.device_id = news.device_id
 """
-# The row of a deleted device's shell has no words to be found by.
+# The row of a deleted device's shell has no words to be found by. Said as `<> 0`, here and wherever
+# devices are looked up by their ids: lists' indexes are of `sequence > 0`, and small ones tempt the
+# planner of an empty table to read one of them whole, for good.
 WORDS = """
 SELECT device_id, concat_ws(' ', name, reported_name, serial, user_name, reported_model, model,
                             product, udid) AS words
-FROM device WHERE device_id = ANY($1::uuid[]) AND sequence > 0
+FROM device WHERE device_id = ANY($1::uuid[]) AND sequence <> 0
 """
 # Who is found by the same words already is left out before their grams are worked out.
 INDEX = """
@@ -117,7 +119,7 @@ WITH last AS (
     FROM unnest($1::uuid[]) AS wanted (device_id)
 )
 UPDATE device SET certificate_until = last.until FROM last
-WHERE device.device_id = last.device_id AND device.sequence > 0
+WHERE device.device_id = last.device_id AND device.sequence <> 0
   AND device.certificate_until IS DISTINCT FROM last.until
 """
 REPLACE_PUSH_CERTIFICATES = """

@@ -19,7 +19,7 @@ SELECT status,
        CASE WHEN status = 'enrolled' THEN ownership END AS ownership,
        CASE WHEN status = 'enrolled' THEN compliance END AS compliance,
        CASE WHEN status = 'enrolled' THEN platform || ' ' || os_version END AS os
-FROM device WHERE device_id = ANY($1::uuid[]) AND sequence > 0
+FROM device WHERE device_id = ANY($1::uuid[]) AND sequence <> 0
 """
 # A connection has a shard of its own, nearly always; in key order, should two meet in one.
 ADD = """
