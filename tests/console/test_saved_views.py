@@ -42,7 +42,7 @@ async def test_a_list_is_saved_under_a_name_and_shown_again(view: Console) -> No
 
 async def test_what_is_no_list_is_not_saved(view: Console) -> None:
     browser = await signed_in(view.service, everywhere=[READ])
-    assert "No saved views yet" in words_of(await browser.get("/devices"))
+    assert "No view is saved yet" in words_of(await browser.get("/devices"))
     for query in ("platform=toaster", "sort=colour", "x=y", "os=none"):
         assert (await browser.post("/views", {"name": "Bad", "query": query})).status == 400
     assert (await browser.post("/views", {"name": "", "query": ""})).status == 422
