@@ -53,6 +53,7 @@ class Arrivals:
             key=lambda one: one.udid,
             parallel=_LANES,
             crowd=_CROWD,
+            turn=True,
         )
 
     async def begin(self, pin: Pin, claim: Claim) -> Pin:

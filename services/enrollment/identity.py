@@ -46,7 +46,7 @@ class Identities:
         self._allow_sha1 = settings.allow_sha1
         self._max_age = timedelta(seconds=settings.signature_max_age)
         self._pins: Batcher[bytes, Pin | None] = Batcher(
-            "enrollment.pins", pool, _read, key=bytes, parallel=2, reads=True
+            "enrollment.pins", pool, _read, key=bytes, parallel=2, reads=True, turn=True
         )
         self._remembered: dict[bytes, tuple[float, Pin]] = {}
 

@@ -59,8 +59,9 @@ class Batcher(Generic[Item, Result]):
     never share one, so items of a key are written in the order they came. At most `max_waiting`
     items wait, nobody for more than about `longest` seconds; passing errors are tried again for
     `patience` seconds; `parallel` batches may be on their way at once, each further one for `crowd`
-    keys that wait. `first` goes in BEGIN's round trip; with `reads` a flush is one statement that
-    only reads, and gets a connection without a transaction.
+    keys that wait. With `turn` a batch leaves one turn of the event loop later, for whoever is
+    being read at that moment: where a batch is dear. `first` goes in BEGIN's round trip; with
+    `reads` a flush is one statement that only reads, and gets a connection without a transaction.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Batcher(Generic[Item, Result]):
         longest: float = 10.0,
         first: str = "",
         reads: bool = False,
+        turn: bool = False,
     ) -> None:
         self._name, self._pool, self._first, self._reads = name, pool, first, reads
+        self._turn = turn
         self._flush, self._key, self._lock = flush, key, lock
         self._max_batch, self._max_waiting = max_batch, max_waiting
         self._parallel, self._crowd = parallel, crowd
@@ -139,7 +142,12 @@ class Batcher(Generic[Item, Result]):
 
     async def _work(self) -> None:
         try:
-            while batch := self._take():
+            while True:
+                if self._turn:
+                    await asyncio.sleep(0)
+                batch = self._take()
+                if not batch:
+                    return
                 self._flying[id(batch)] = batch
                 try:
                     await self._write(batch)

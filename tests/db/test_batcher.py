@@ -50,11 +50,32 @@ async def test_each_caller_gets_its_own_result(pool: Pool) -> None:
     assert len(await written(pool)) == 1000
 
 
-async def test_a_caller_may_put_again_as_soon_as_it_is_answered(pool: Pool) -> None:
-    batches = batcher(pool)
+@pytest.mark.parametrize("turn", [False, True])
+async def test_a_caller_may_put_again_as_soon_as_it_is_answered(pool: Pool, turn: bool) -> None:
+    batches = batcher(pool, turn=turn)
     async with asyncio.timeout(20):
         for n in range(20):
             assert await batches.put(Entry("k", n)) == n
+
+
+@pytest.mark.parametrize(("turn", "sizes"), [(False, [1, 2]), (True, [3])])
+async def test_who_is_being_read_joins_a_batch_that_waits_a_turn(
+    pool: Pool,
+    turn: bool,
+    sizes: list[int],
+) -> None:
+    batches: list[int] = []
+
+    async def counted(tx: Connection, entries: Sequence[Entry]) -> list[int]:
+        batches.append(len(entries))
+        return await insert(tx, entries)
+
+    batcher: Batcher[Entry, int] = Batcher("test", pool, counted, key=key_of, turn=turn)
+    first = asyncio.create_task(batcher.put(Entry("a", 1)))
+    await asyncio.sleep(0)  # it is put, and the batch is about to leave
+    others = [asyncio.create_task(batcher.put(Entry(key, 2))) for key in "bc"]
+    await asyncio.gather(first, *others)
+    assert batches == sizes
 
 
 async def test_a_poisoned_row_hurts_only_its_caller(pool: Pool) -> None:
