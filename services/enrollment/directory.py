@@ -116,7 +116,7 @@ class Directory:
         async with connected(self._pool) as connection:
             found = await _ending(connection, device_id, enrollment_id, caller.reach(REVOKE))
         if found.state == _ENROLLED:
-            await self._charge(_fence(device_id, found, caller), caller)
+            await self._departures.charge(_fence(device_id, found, caller), caller.actor)
         async with transaction(self._pool) as tx:
             await lock_devices(tx, [device_id])
             found = await _ending(tx, device_id, found.enrollment_id, caller.reach(REVOKE))
@@ -136,17 +136,6 @@ class Directory:
         except InternalCallFailed:
             return "pending"
         return "ended"
-
-    async def _charge(self, fence: Fence, caller: Caller) -> None:
-        """Raises Problem when the guard has no room for it, or does not answer."""
-        try:
-            refused = await self._departures.charge(fence, caller.actor)
-        except InternalCallFailed:
-            detail = "The guard does not answer: nothing was done. Try again soon."
-            raise Problem(503, "guard_silent", detail) from None
-        if refused is not None:
-            detail = f"The guard has no room for it, and nothing was done: {refused}."
-            raise Problem(409, "guard_refused", detail)
 
 
 async def _ending(

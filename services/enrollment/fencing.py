@@ -6,10 +6,10 @@ from uuid import uuid5
 
 from services.enrollment import metrics
 from services.enrollment.store.fences import Fence
+from shared.runtime.charging import Charge
 from shared.runtime.internal import InternalCallFailed, InternalClient
 
 PATH = "/internal/v1/commands/fence"
-CHARGE_PATH = "/internal/v1/commands/charge"
 
 
 async def tell(internal: InternalClient, fence: Fence) -> None:
@@ -28,18 +28,7 @@ async def tell(internal: InternalClient, fence: Fence) -> None:
     metrics.FENCE_CALLS.labels("confirmed").inc()
 
 
-async def charge(internal: InternalClient, fence: Fence, actor: str) -> str | None:
-    """Charge the guard's budgets for ending an enrollment; why it must not be, or None.
-
-    The same fence is charged once. Raises InternalCallFailed: then nothing is done.
-    """
-    body = {
-        "charge_id": str(uuid5(fence.enrollment_id, f"revoke {fence.generation}")),
-        "what": "ending an enrollment",
-        "actor": actor,
-        "command_class": "destructive",
-        "device_ids": [str(fence.device_id)],
-    }
-    answer = await internal.call("command_queue", "POST", CHARGE_PATH, body)
-    refused: str | None = answer.get("refused")
-    return refused
+def charge_of(fence: Fence, actor: str) -> Charge:
+    """What the guard's budgets are charged for ending an enrollment; the same fence once."""
+    charge_id = uuid5(fence.enrollment_id, f"revoke {fence.generation}")
+    return Charge(charge_id, "ending an enrollment", actor, [fence.device_id])

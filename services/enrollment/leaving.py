@@ -26,6 +26,7 @@ from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import Event
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.devices import CertificateRevoked, DeviceRefused, DeviceUnenrolled
+from shared.runtime.charging import charge_surely
 from shared.runtime.clock import Clock
 from shared.runtime.internal import InternalCallFailed, InternalClient
 
@@ -144,9 +145,9 @@ class Departures:
         async with connected(self._pool) as connection:
             metrics.FENCES_WAITING.set(await fences.waiting(connection))
 
-    async def charge(self, fence: Fence, actor: str) -> str | None:
-        """Why the guard has no room for what a person orders; raises InternalCallFailed."""
-        return await fencing.charge(self._internal, fence, actor)
+    async def charge(self, fence: Fence, actor: str) -> None:
+        """Charge the guard's budgets for what a person orders; raises Problem."""
+        await charge_surely(self._internal, fencing.charge_of(fence, actor))
 
     async def confirm(self, fence: Fence) -> None:
         """Tell one fence, then let what waited for it take effect; raises InternalCallFailed."""

@@ -18,6 +18,7 @@ from shared.events.base import Event
 from shared.events.device_state import DeviceState, EnrollmentState
 from shared.events.devices import BootstrapTokenChanged, DeviceEnrolled, DeviceReleased
 from shared.runtime import auditing
+from shared.runtime.charging import charge
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.internal import InternalClient
@@ -60,17 +61,11 @@ class Quarantine:
                 # so nothing may come between it and the end that it announces.
                 old = found.current
                 fence = Fence(old.enrollment_id, device_id, old.generation, "ended")
-                await self._charge(fence, caller)
+                # Displacing a device ends its management: charged like a revocation.
+                await charge(self._internal, fencing.charge_of(fence, caller.actor))
                 await fencing.tell(self._internal, fence)
             await self._let_in(tx, found, caller, reason)
         return found.waiting.enrollment_id
-
-    async def _charge(self, fence: Fence, caller: Caller) -> None:
-        """Displacing a device ends its management: the guard charges it like a revocation."""
-        refused = await fencing.charge(self._internal, fence, caller.actor)
-        if refused is not None:
-            detail = f"The guard has no room for it, and nothing was done: {refused}."
-            raise Problem(409, "guard_refused", detail)
 
     async def _let_in(self, tx: Connection, found: _Found, caller: Caller, reason: str) -> None:
         now, waiting = self._clock.now(), found.waiting

@@ -20,7 +20,6 @@ from cryptography.x509.oid import NameOID
 from services.push_notifier import metrics
 from services.push_notifier.answers import Answer, Opinion, judge
 from services.push_notifier.apple.apns import Apns, client_context
-from services.push_notifier.charging import charge
 from services.push_notifier.settings import PushSettings
 from services.push_notifier.store import attempts, certificates
 from services.push_notifier.store.certificates import FormerCertificate, PushCertificate
@@ -38,6 +37,7 @@ from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events.base import uuid7
 from shared.events.pushes import PushCertificateChanged
 from shared.runtime import auditing
+from shared.runtime.charging import Charge, charge_surely
 from shared.runtime.clock import Clock
 from shared.runtime.http import Caller
 from shared.runtime.internal import InternalClient
@@ -121,7 +121,8 @@ class Certificates:
             return standing.same
         tried_at = await self._tried(new, first=standing.topic is None)
         if standing.topic is not None:
-            await charge(self._internal, "replacing the push certificate", who)
+            act = Charge(uuid7(), "replacing the push certificate", who.actor)
+            await charge_surely(self._internal, act)
         return await self._put(new, standing, tried_at, who, "push.certificate_changed")
 
     async def go_back(self, fingerprint: str, who: Caller) -> PushCertificate:

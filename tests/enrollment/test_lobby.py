@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 
-from services.enrollment.fencing import CHARGE_PATH
 from shared.events.audit import AuditRecorded
 from shared.events.base import uuid7
 from shared.events.devices import (
@@ -22,6 +21,7 @@ from shared.events.devices import (
     DeviceUnenrolled,
 )
 from shared.events.groups import DeviceGroups
+from shared.runtime.charging import PATH as CHARGE_PATH
 from tests.enrollment.conftest import API, Apple, House
 from tests.enrollment.test_quarantine import impostor_of
 

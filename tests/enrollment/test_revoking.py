@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from prometheus_client import REGISTRY
 
-from services.enrollment.fencing import CHARGE_PATH
 from shared.events.audit import AuditRecorded
 from shared.events.devices import CertificateRevoked, DeviceUnenrolled
+from shared.runtime.charging import PATH as CHARGE_PATH
 from shared.runtime.testing import Answer
 from tests.enrollment.conftest import API, FENCE, Apple, House
 
