@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -92,11 +92,9 @@ async def keep(
     tx: Connection, cipher: LocalCipher, commands: Sequence[Chosen], now: datetime
 ) -> None:
     """Keep the PINs of commands, in the transaction that stores them."""
-    rows = [
-        _kept(cipher, of, device, pin, now) for of in commands for device, pin in of.pins.items()
-    ]
-    for some in _in_pieces(rows):
-        await escrow.keep(tx, some)
+    given = [(of, device, pin) for of in commands for device, pin in of.pins.items()]
+    async for some in turns.pieces(given, _PIECE):
+        await escrow.keep(tx, [_kept(cipher, of, device, pin, now) for of, device, pin in some])
 
 
 def clear(cipher: LocalCipher, kept: Kept) -> str:
@@ -110,11 +108,6 @@ def _kept(cipher: LocalCipher, of: Chosen, device: UUID, pin: str, now: datetime
     sealed = cipher.encrypt(pin.encode(), table="escrow", column="sealed", row=str(secret_id))
     kind = _KINDS[of.request_type]
     return Kept(secret_id, device, of.command_id, kind, sealed, of.actor, now)
-
-
-def _in_pieces(rows: Sequence[Kept]) -> Iterator[Sequence[Kept]]:
-    for at in range(0, len(rows), _PIECE):
-        yield rows[at : at + _PIECE]
 
 
 def _pin(order: Order) -> str | None:

@@ -14,12 +14,14 @@ from shared.events.compliance import VerdictState
 from shared.runtime.http import Page
 
 
-class NewPolicy(Definition):
-    reason: Label | None = None
-    """Why; for the audit."""
-
+class _Sent(Definition):
     def definition(self) -> Definition:
         return Definition.model_validate(self.model_dump(include=set(Definition.model_fields)))
+
+
+class NewPolicy(_Sent):
+    reason: Label | None = None
+    """Why; for the audit."""
 
 
 class ChangedPolicy(NewPolicy):
@@ -31,12 +33,9 @@ class Created(BaseModel):
     policy_id: UUID
 
 
-class Draft(Definition):
+class Draft(_Sent):
     policy_id: UUID | None = None
     """The policy whose next version it would be: then changes are told, not only states."""
-
-    def definition(self) -> Definition:
-        return Definition.model_validate(self.model_dump(include=set(Definition.model_fields)))
 
 
 class FailingDevice(BaseModel):

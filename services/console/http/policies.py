@@ -181,8 +181,7 @@ async def change_policy(request: web.Request) -> web.StreamResponse:
 async def preview_policy(request: web.Request) -> web.StreamResponse:
     """POST /policies/preview and /policies/{policy_id}/preview: who would fail; nothing is kept."""
     form = parse_form(request, PolicyForm)
-    wanted = _body(form)
-    del wanted["reason"]
+    wanted = _definition(form)
     if "policy_id" in request.match_info:
         wanted["policy_id"] = str(path_id(request, "policy_id"))
     try:
@@ -203,13 +202,18 @@ async def delete_policy(request: web.Request) -> web.StreamResponse:
 
 
 def _body(form: PolicyForm) -> dict[str, Any]:
+    return _definition(form) | {"reason": form.reason or None}
+
+
+def _definition(form: PolicyForm) -> dict[str, Any]:
+    """What was typed, but for a reason, which has a field of its own."""
     try:
         wanted = orjson.loads(form.definition)
     except ValueError as error:
         raise Problem(422, "definition_invalid", f"This is no JSON: {error}.") from None
     if not isinstance(wanted, dict):
         raise Problem(422, "definition_invalid", "A policy is an object: { … }.")
-    return wanted | {"reason": form.reason or None}
+    return {name: value for name, value in wanted.items() if name != "reason"}
 
 
 def _refused(request: web.Request, form: PolicyForm, problem: Problem) -> web.Response:

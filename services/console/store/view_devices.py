@@ -11,12 +11,13 @@ from services.console.store.view_verdicts import LADDER, WORST
 from services.console.views.filters import words_of
 from shared.db.pool import Connection
 
+# The last to end is the one that counts: a renewal makes the older ones irrelevant.
+_UNTIL = "(SELECT max(not_after) FROM certificate AS c WHERE c.device_id = {0}.device_id)"
 # One update for all of it: each costs an entry in every index of the table.
 REPLACE = f"""
 UPDATE device SET
     compliance = {WORST},
-    certificate_until = (SELECT max(not_after) FROM certificate
-                         WHERE certificate.device_id = device.device_id),
+    certificate_until = {_UNTIL.format("device")},
     sequence = news.sequence, platform = news.platform, ownership = news.ownership,
     name = news.name, serial = news.serial, udid = news.udid, user_name = news.user_name,
     model = news.model, product = news.product, enrolled_os = news.enrolled_os,
@@ -110,12 +111,11 @@ DELETE FROM certificate
 USING unnest($1::uuid[], $2::text[]) AS gone (device_id, sha256)
 WHERE certificate.device_id = gone.device_id AND certificate.sha256 = gone.sha256
 """
-# The last to end is the one that counts: a renewal makes the older ones irrelevant. Of a device
-# that is not introduced yet REPLACE takes it over: its certificate nearly always comes first.
-EXPIRE = """
+# Of a device that is not introduced yet REPLACE takes it over: its certificate nearly always comes
+# first.
+EXPIRE = f"""
 WITH last AS (
-    SELECT wanted.device_id, (SELECT max(not_after) FROM certificate
-                              WHERE certificate.device_id = wanted.device_id) AS until
+    SELECT wanted.device_id, {_UNTIL.format("wanted")} AS until
     FROM unnest($1::uuid[]) AS wanted (device_id)
 )
 UPDATE device SET certificate_until = last.until FROM last
