@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from services.console.people import account_of
@@ -49,9 +49,8 @@ class SavedViews:
             if await store.count_others(tx, account_id, name) >= MOST:
                 raise Problem(409, "views_full", f"You have {MOST} saved views: delete one first.")
             view_id = await store.save(tx, view)
-            after = {"name": name, "query": query, "shared": shared}
             target = f"view:{view_id}"
-            await auditing.record(tx, caller, READ, "view.save", target, after=after)
+            await auditing.record(tx, caller, READ, "view.save", target, after=_told(view))
         return view_id
 
     async def drop(self, caller: Caller, view_id: UUID) -> None:
@@ -63,7 +62,10 @@ class SavedViews:
             if view is None or not (own or tidy):
                 raise Problem(404, "view_unknown", "You have no such view. It may be gone already.")
             await store.drop(tx, view_id)
-            before = {"name": view.name, "query": view.query, "shared": view.shared}
-            permission = READ if own else TIDY
-            target = f"view:{view_id}"
-            await auditing.record(tx, caller, permission, "view.delete", target, before=before)
+            permission, target = READ if own else TIDY, f"view:{view_id}"
+            await auditing.record(tx, caller, permission, "view.delete", target, before=_told(view))
+
+
+def _told(view: SavedView) -> dict[str, Any]:
+    """What the audit has of it."""
+    return {"name": view.name, "query": view.query, "shared": view.shared}

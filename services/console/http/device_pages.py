@@ -58,7 +58,7 @@ async def show_devices(request: web.Request) -> web.StreamResponse:
         bulk=bulk_offers(request),
         reach=reach,
         live=_live(found.items, columns_of(query.column)),
-        saved=[] if part else await views_of(request),
+        saved=[] if part else await views_of(request, person(request).caller),
     )
     if part:
         response.headers["HX-Push-Url"] = links.here

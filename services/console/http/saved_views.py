@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.console.http.device_links import ListQuery
 from services.console.http.keys import SAVED_VIEWS
-from services.console.http.pages import go_to, parse_form, parse_pairs, person
+from services.console.http.pages import go_to, parse_form, parse_pairs, permitted_page, person
 from services.console.people import account_of
 from services.console.saved_views import READ, SavedView
-from shared.runtime.http import caller, parse_body, path_id, render
+from shared.runtime.http import Caller, caller, parse_body, path_id, render
 from shared.runtime.routes import Route
 
 _API: Final = "/api/v1/console/views"
@@ -64,9 +64,8 @@ def as_view(view: SavedView, actor: str) -> SavedViewView:
     )
 
 
-async def views_of(request: web.Request) -> list[SavedViewView]:
-    """What the page lists."""
-    who = person(request).caller
+async def views_of(request: web.Request, who: Caller) -> list[SavedViewView]:
+    """What somebody may choose from."""
     found = await request.config_dict[SAVED_VIEWS].seen_by(who)
     return [as_view(one, who.actor) for one in found]
 
@@ -95,9 +94,7 @@ async def drop(request: web.Request) -> web.StreamResponse:
 
 async def list_views(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/console/views: one's own, and what others share."""
-    found = await request.config_dict[SAVED_VIEWS].seen_by(caller(request))
-    items = [as_view(one, caller(request).actor) for one in found]
-    return render(SavedViewList(items=items))
+    return render(SavedViewList(items=await views_of(request, caller(request))))
 
 
 async def save_by_api(request: web.Request) -> web.StreamResponse:
@@ -116,24 +113,22 @@ async def drop_by_api(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES = (
-    Route(
+    permitted_page(
         "POST",
         "/views",
         save,
-        page=True,
-        permission=READ,
+        READ,
+        "Give a list of devices a name",
         scoped=True,
-        summary="Give a list of devices a name",
         max_body=16384,
     ),
-    Route(
+    permitted_page(
         "POST",
         "/views/{view_id}/delete",
         drop,
-        page=True,
-        permission=READ,
+        READ,
+        "Forget a saved view",
         scoped=True,
-        summary="Forget a saved view",
         max_body=4096,
     ),
     Route(

@@ -8,10 +8,12 @@ from uuid import UUID
 
 from shared.db.pool import Connection
 
-# One's own first; of the others those that are shared, bounded for the sake of the page.
-SEEN_BY = """
+_VIEW = """
 SELECT v.view_id, v.name, v.query, v.shared, v.made_at, v.account_id, a.name AS by
 FROM saved_view AS v JOIN account AS a USING (account_id)
+"""
+# One's own first; of the others those that are shared, bounded for the sake of the page.
+SEEN_BY = f"""{_VIEW}
 WHERE v.account_id = $1 OR v.shared
 ORDER BY v.account_id <> $1, lower(v.name), v.view_id LIMIT 200
 """
@@ -23,10 +25,7 @@ ON CONFLICT (account_id, lower(name)) DO UPDATE
     SET name = excluded.name, query = excluded.query, shared = excluded.shared
 RETURNING view_id
 """
-LOCK = """
-SELECT v.view_id, v.name, v.query, v.shared, v.made_at, v.account_id, a.name AS by
-FROM saved_view AS v JOIN account AS a USING (account_id) WHERE v.view_id = $1 FOR UPDATE OF v
-"""
+LOCK = f"{_VIEW} WHERE v.view_id = $1 FOR UPDATE OF v"
 DROP = "DELETE FROM saved_view WHERE view_id = $1"
 
 
