@@ -12,7 +12,7 @@ from services.command_queue import catalogue, expansion, pins, scoping
 from services.command_queue.errors import NotFound
 from services.command_queue.store import commands, devices, lists, presence
 from services.command_queue.store.lists import Filters
-from shared.db.pool import Pool, Record, transaction
+from shared.db.pool import READING, Pool, Record, transaction
 from shared.runtime.http import Reach
 
 __all__ = ["Filters", "OfDevice", "Reading", "Row"]
@@ -60,7 +60,7 @@ class Reading:
 
     async def get(self, command_id: UUID, reach: Reach) -> Row:
         """Return a command with its targets counted by state; raises NotFound."""
-        async with transaction(self._pool, lists.READING) as tx:
+        async with transaction(self._pool, READING) as tx:
             found = await commands.get(tx, command_id, reach)
             if found is None:
                 raise NotFound("command")
@@ -73,7 +73,7 @@ class Reading:
 
     async def newest(self, filters: Filters, reach: Reach, limit: int) -> list[Row]:
         """Raises NotFound when the device that is asked about is outside."""
-        async with transaction(self._pool, lists.READING) as tx:
+        async with transaction(self._pool, READING) as tx:
             if filters.device_id is not None:
                 await scoping.must_see(tx, filters.device_id, reach)
             return [dict(row) for row in await lists.newest(tx, filters, reach, limit)]

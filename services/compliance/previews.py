@@ -17,7 +17,7 @@ from services.compliance.explanations import REASONS
 from services.compliance.policies import Definition, Policy
 from services.compliance.store import devices, inputs, verdicts
 from services.compliance.verdicts import LADDER, Occasion, Verdict, reach
-from shared.db.pool import Pool, transaction
+from shared.db.pool import READING, Pool, transaction
 from shared.events.base import uuid7
 from shared.events.compliance import VerdictState
 from shared.runtime.clock import Clock
@@ -26,7 +26,6 @@ LOOKED_AT: Final = 1_000
 SHOWN: Final = 20
 _AT_ONCE: Final = 25
 """Devices judged before others get their turn."""
-_READING: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Previews:
         # A version that never was: no finding of the one in force is kept, each rule is judged.
         draft = Policy(policy_id=policy_id or uuid7(), version=0, definition=definition)
         where = definition.applicability
-        async with transaction(self._pool, _READING) as tx:
+        async with transaction(self._pool, READING) as tx:
             total = await devices.count_for(tx, where.platforms, where.ownership, where.tags)
             rows = await devices.some_for(
                 tx, where.platforms, where.ownership, where.tags, LOOKED_AT

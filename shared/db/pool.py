@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import orjson
@@ -17,6 +17,7 @@ from shared.db import metrics
 from shared.db.errors import TRANSIENT, describe, is_data_error, is_transient
 
 __all__ = [
+    "READING",
     "TRANSIENT",
     "Connection",
     "Pool",
@@ -54,6 +55,15 @@ _SILENCE = {
     "TCP_KEEPCNT": 3,
     "TCP_USER_TIMEOUT": 30_000,  # milliseconds
 }
+
+# One truth for all statements of an answer, each planned for the values it has, by one process: ten
+# people ask at once.
+READING: Final = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
+    "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off;"
+    "SET LOCAL max_parallel_workers_per_gather = 0"
+)
+"""What a transaction begins with that reads lists for people (`transaction`, first)."""
 
 _after: dict[int, list[Callable[[], None]]] = {}
 

@@ -14,6 +14,7 @@ import pytest
 from services.command_queue.store import lists
 from services.command_queue.store.lists import Filters
 from shared.db import partitions
+from shared.db.pool import READING
 from shared.events import uuid7
 from tools.bench import past
 from tools.embedded.testing import MakeDatabase
@@ -57,7 +58,7 @@ async def _read(
     """Rows that a page of fifty looks at."""
     text, values = lists.statement(filters, reach)
     async with connection.transaction():
-        await connection.execute(lists.READING)
+        await connection.execute(READING)
         found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *values, 51)
     nodes = [one for one in _all(orjson.loads(found)[0]["Plan"]) if "Relation Name" in one]
     assert nodes

@@ -12,9 +12,8 @@ import pytest
 from services.console.app import SERVICE
 from services.console.store import audit_exports, audit_lists
 from services.console.store.audit_lists import Filters
-from services.console.views.queries import READING
 from shared.db import partitions
-from shared.db.pool import transaction
+from shared.db.pool import READING, transaction
 from shared.events.base import uuid7
 from shared.runtime.testing import Trial, trial
 from tools.embedded.testing import MakeDatabase

@@ -26,8 +26,8 @@ import aiohttp
 from services.console.app import SERVICE
 from services.console.http.device_models import DeviceQuery
 from services.console.store import view_lists
-from services.console.views.queries import READING, found_by
-from shared.db.pool import Connection, Pool, transaction
+from services.console.views.queries import found_by
+from shared.db.pool import READING, Connection, Pool, transaction
 from shared.runtime.testing import trial
 from tools.bench import console_audit, console_others, console_pages, console_rights, cpu, machine
 from tools.bench.console_fleet import SMALL_GROUP, Fleet

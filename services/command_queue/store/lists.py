@@ -13,11 +13,6 @@ from uuid import UUID
 from shared.db.pool import Connection, Record
 from shared.runtime.http import Reach
 
-READING: Final = (
-    "SET TRANSACTION READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off;"
-    "SET LOCAL max_parallel_workers_per_gather = 0"
-)
-"""Settings of a transaction that reads lists: each is planned for the values it has."""
 # The newest of a device come first, each looked up by its id: no statistics tell how many commands
 # a device had, and a walk through everybody's until fifty of its own have come would be long.
 _OF_DEVICE: Final = """(

@@ -10,8 +10,7 @@ import orjson
 
 from services.console.store import audit_lists as lists
 from services.console.store.audit_lists import Filters
-from services.console.views.queries import READING
-from shared.db.pool import Pool, transaction
+from shared.db.pool import READING, Pool, transaction
 from shared.runtime.problems import Problem
 
 __all__ = ["Audit", "Filters", "Row"]

@@ -16,7 +16,7 @@ from services.console.store import view_verdicts as verdicts
 from services.console.views import export
 from services.console.views.filters import MONTH, Filters, Order, Place, Sort, as_id
 from services.console.views.sentences import DEVICE, actor_text, sentence
-from shared.db.pool import Connection, Pool, transaction
+from shared.db.pool import READING, Connection, Pool, transaction
 from shared.events import uuid7
 from shared.runtime import turns
 from shared.runtime.clock import Clock
@@ -31,13 +31,6 @@ TREND_DAYS: Final = 30
 _FIRST_CHUNK = 50
 _CHUNK = 500
 """Rows of CSV at a time: while they are written nobody else is served."""
-# One truth for all statements of an answer, each planned for the values it has, by one process: ten
-# people ask at once.
-READING: Final = (
-    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
-    "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off;"
-    "SET LOCAL max_parallel_workers_per_gather = 0"
-)
 
 
 @dataclass(frozen=True)

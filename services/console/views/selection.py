@@ -9,8 +9,7 @@ from uuid import UUID
 
 from services.console.store import view_lists as lists
 from services.console.views.filters import Filters
-from services.console.views.queries import READING
-from shared.db.pool import Pool, transaction
+from shared.db.pool import READING, Pool, transaction
 from shared.events.devices import Platform
 from shared.runtime.clock import Clock
 from shared.runtime.http import Reach
