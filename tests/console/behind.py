@@ -17,7 +17,7 @@ from shared.runtime.clock import FixedClock
 from shared.runtime.internal import Answered
 from shared.runtime.testing import RecordedCalls, Trial, trial
 from tests.command_queue.fleet import Fleet
-from tests.console.chromium import chromium, for_browsers, with_a_key
+from tests.console.chromium import chromium, for_browsers, uncomplaining, with_a_key
 from tests.console.fleet import START
 from tools.embedded.testing import MakeDatabase
 
@@ -84,17 +84,17 @@ async def owner_in_chromium(console: Trial, calls: Asked) -> AsyncIterator[Page]
     async with chromium() as browser:
         context = await browser.new_context(base_url=console.context.settings.address)
         page = await context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
         await with_a_key(page)
-        await page.goto(link(console.context.settings.address, token))
-        await page.get_by_label("Your name").fill("Ada Lovelace")
-        await page.get_by_label("E-mail").fill(EMAIL)
-        await page.get_by_label("Password").fill(PASSWORD)
-        await page.get_by_role("button", name="Go on").click()
-        await page.get_by_role("button", name="Security key or passkey").click()
-        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-        async with console.context.pool.acquire() as connection:
-            calls.actor = f"account:{await connection.fetchval('SELECT account_id FROM account')}"
-        yield page
-        assert complaints == []
+        with uncomplaining(page):
+            await page.goto(link(console.context.settings.address, token))
+            await page.get_by_label("Your name").fill("Ada Lovelace")
+            await page.get_by_label("E-mail").fill(EMAIL)
+            await page.get_by_label("Password").fill(PASSWORD)
+            await page.get_by_role("button", name="Go on").click()
+            await page.get_by_role("button", name="Security key or passkey").click()
+            await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+            async with console.context.pool.acquire() as connection:
+                calls.actor = (
+                    f"account:{await connection.fetchval('SELECT account_id FROM account')}"
+                )
+            yield page

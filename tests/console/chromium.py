@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
@@ -35,6 +35,21 @@ async def chromium() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+@contextmanager
+def uncomplaining(page: Page) -> Iterator[None]:
+    """A test that goes well until here fails when the browser complained: of our scripts, or that
+    our policy was broken.
+    """
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda said: complaints.append(said.text) if "Content Sec" in said.text else None,
+    )
+    yield
+    assert complaints == []
 
 
 async def with_a_key(page: Page) -> None:

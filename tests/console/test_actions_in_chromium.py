@@ -12,7 +12,14 @@ from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.runtime.testing import RecordedCalls
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
+from tests.console.chromium import (
+    NEEDED,
+    chromium,
+    for_browsers,
+    free_port,
+    uncomplaining,
+    with_a_key,
+)
 from tests.console.fleet import START, Console
 
 pytestmark = NEEDED
@@ -43,14 +50,12 @@ async def page(view: Console, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
         )
         page = await context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
         await with_a_key(page)
-        with monkeypatch.context() as patch:
-            patch.setattr(StepUp, "is_proven", _always)
-            await _register(page)
-        yield page
-        assert complaints == []
+        with uncomplaining(page):
+            with monkeypatch.context() as patch:
+                patch.setattr(StepUp, "is_proven", _always)
+                await _register(page)
+            yield page
 
 
 async def _always(_self: StepUp, _person: object, _digest: str) -> bool:

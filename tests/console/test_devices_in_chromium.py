@@ -12,7 +12,7 @@ from shared.events import uuid7
 from shared.events.compliance import VerdictState
 from shared.events.devices import Platform
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
+from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, uncomplaining
 from tests.console.fleet import Console
 
 pytestmark = NEEDED
@@ -34,14 +34,8 @@ async def page(view: Console) -> AsyncIterator[Page]:
             [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
         )
         page = await context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda said: complaints.append(said.text) if "Content Sec" in said.text else None,
-        )
-        yield page
-        assert complaints == []
+        with uncomplaining(page):
+            yield page
 
 
 async def _names(page: Page) -> list[str]:

@@ -14,7 +14,14 @@ from services.console.setup import link, offer
 from shared.db.pool import transaction
 from shared.runtime.testing import Trial, trial
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
+from tests.console.chromium import (
+    NEEDED,
+    chromium,
+    for_browsers,
+    free_port,
+    uncomplaining,
+    with_a_key,
+)
 from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
@@ -32,14 +39,8 @@ async def page() -> AsyncIterator[Page]:
     """A page that fails the test when the browser complains: of our policy, of our scripts."""
     async with chromium() as browser:
         page = await browser.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda said: complaints.append(said.text) if "Content Sec" in said.text else None,
-        )
-        yield page
-        assert complaints == []
+        with uncomplaining(page):
+            yield page
 
 
 async def test_from_the_first_link_to_signed_in_and_back_by_passkey(

@@ -14,7 +14,7 @@ from shared.db.pool import prepare
 from shared.runtime.clock import SystemClock
 from tests.chaos.rig import patiently
 from tests.conftest import REPOSITORY
-from tests.console.chromium import NEEDED, chromium, with_a_key
+from tests.console.chromium import NEEDED, chromium, uncomplaining, with_a_key
 from tests.e2e.conftest import Workshop
 from tests.e2e.rig import Person
 from tools.embedded import assets
@@ -34,15 +34,9 @@ async def page(cluster: Cluster) -> AsyncIterator[Page]:
     async with chromium() as browser:
         context = await browser.new_context(base_url=cluster.console_url)
         page = await context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda said: complaints.append(said.text) if "Content Sec" in said.text else None,
-        )
         await with_a_key(page)
-        yield page
-        assert complaints == []
+        with uncomplaining(page):
+            yield page
 
 
 async def test_from_the_first_start_to_a_lock_an_erase_and_their_audit(

@@ -5,59 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
-from services.console.app import SERVICE
 from services.console.step_up import StepUp
 from shared.bus import outbox
 from shared.events.access import AccountState
-from shared.runtime.clock import FixedClock
-from shared.runtime.testing import Trial, trial
+from shared.runtime.testing import Trial
 from tests.command_queue.approving import API, aged
 from tests.command_queue.fleet import Fleet
-from tests.console.behind import Asked, queue_behind
+from tests.console.behind import Asked
 from tests.console.browsing import Browser, signed_in
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, with_a_key
-from tests.console.fleet import START
-from tools.embedded.testing import MakeDatabase
+from tests.console.chromium import NEEDED, chromium, uncomplaining, with_a_key
 
 pytestmark = NEEDED
 
 
 @pytest.fixture
-def calls() -> Asked:
-    return Asked()
-
-
-@pytest.fixture
-async def fleet(
-    make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
-) -> AsyncIterator[Fleet]:
-    budget = {"MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ACTOR": '[{"minutes": 10, "least": 0}]'}
-    folder = tmp_path / "command_queue"
-    folder.mkdir()
-    async with queue_behind(calls, make_database, folder, port, **budget) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-async def console(
-    make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
-) -> AsyncIterator[Trial]:
-    folder, environ = tmp_path / "console", for_browsers(port)
-    folder.mkdir()
-    dsn, clock = await make_database("console"), FixedClock(START)
-    async with trial(SERVICE, dsn, folder, clock=clock, internal=calls, environ=environ) as service:
-        yield service
+def queue_settings() -> dict[str, str]:
+    """Whatever destroys is held."""
+    return {"MUSTER_COMMAND_QUEUE_DESTRUCTIVE_OF_ACTOR": '[{"minutes": 10, "least": 0}]'}
 
 
 @pytest.fixture
@@ -77,22 +46,20 @@ async def page(
             [{"name": name, "value": value, "url": url} for name, value in owner.cookies.items()]
         )
         page = await context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
         await with_a_key(page)
-        with monkeypatch.context() as patch:
-            patch.setattr(StepUp, "is_proven", _always)
-            await page.goto("/me/factors")
-            await page.get_by_label("Name").fill("Blue key")
-            await page.get_by_role("button", name="Add a key").click()
-            await page.get_by_role("button", name="Register").click()
-            await expect(page.get_by_role("cell", name="Blue key")).to_be_visible()
-        told = await _told(console)
-        calls.actor = f"account:{told.account_id}"
-        await fleet.trial.hears(told, service="console")
-        fleet.clock.advance(timedelta(hours=73))
-        yield page
-        assert complaints == []
+        with uncomplaining(page):
+            with monkeypatch.context() as patch:
+                patch.setattr(StepUp, "is_proven", _always)
+                await page.goto("/me/factors")
+                await page.get_by_label("Name").fill("Blue key")
+                await page.get_by_role("button", name="Add a key").click()
+                await page.get_by_role("button", name="Register").click()
+                await expect(page.get_by_role("cell", name="Blue key")).to_be_visible()
+            told = await _told(console)
+            calls.actor = f"account:{told.account_id}"
+            await fleet.trial.hears(told, service="console")
+            fleet.clock.advance(timedelta(hours=73))
+            yield page
 
 
 async def _always(_self: StepUp, _person: object, _digest: str) -> bool:

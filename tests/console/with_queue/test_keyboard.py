@@ -5,7 +5,6 @@ command_queue behind the console, a phone that polls it, and no mouse.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Error, Page, expect
@@ -17,13 +16,10 @@ from tests.console.behind import (
     EMAIL,
     PASSWORD,
     Asked,
-    console_before,
     owner_in_chromium,
-    queue_behind,
 )
-from tests.console.chromium import NEEDED, free_port
+from tests.console.chromium import NEEDED
 from tests.console.fleet import state
-from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
 WHERE = """
@@ -44,36 +40,6 @@ VISIBLE = """
   return e !== document.body && e.matches(":focus-visible") && ring && inside;
 })()
 """
-
-
-@pytest.fixture
-def calls() -> Asked:
-    return Asked()
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-async def fleet(
-    make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
-) -> AsyncIterator[Fleet]:
-    folder = tmp_path / "command_queue"
-    folder.mkdir()
-    async with queue_behind(calls, make_database, folder, port) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-async def console(
-    make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
-) -> AsyncIterator[Trial]:
-    folder = tmp_path / "console"
-    folder.mkdir()
-    async with console_before(calls, make_database, folder, port) as running:
-        yield running
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ the console.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
@@ -13,44 +12,13 @@ from playwright.async_api import Page, expect
 from shared.events.devices import Platform
 from shared.runtime.testing import Trial
 from tests.command_queue.fleet import Fleet, Phone
-from tests.console.behind import Asked, console_before, owner_in_chromium, queue_behind
+from tests.console.behind import Asked, owner_in_chromium
 from tests.console.browsing import Browser, signed_in, words_of
-from tests.console.chromium import NEEDED, free_port
+from tests.console.chromium import NEEDED
 from tests.console.fleet import state
-from tools.embedded.testing import MakeDatabase
 
 pytestmark = NEEDED
 READS = ["inventory.read", "command.read"]
-
-
-@pytest.fixture
-def calls() -> Asked:
-    return Asked()
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-async def fleet(
-    make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
-) -> AsyncIterator[Fleet]:
-    folder = tmp_path / "command_queue"
-    folder.mkdir()
-    async with queue_behind(calls, make_database, folder, port) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-async def console(
-    make_database: MakeDatabase, tmp_path: Path, port: int, calls: Asked
-) -> AsyncIterator[Trial]:
-    folder = tmp_path / "console"
-    folder.mkdir()
-    async with console_before(calls, make_database, folder, port) as running:
-        yield running
 
 
 @pytest.fixture
