@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.bus.ending import ended
 
 STOP_SECONDS = 5.0
+# An answer of the broker, and less than the pause after which `ended` cancels again.
+_FINISH_SECONDS = 0.5
 _MAX_BATCH = 256 * 1024
 _MAX_PARTITION_FETCH = 128 * 1024
 _MAX_FETCH = 8 * 1024 * 1024
@@ -39,7 +41,7 @@ class KafkaAccess(BaseModel):
     """How soon members learn of a rebalance; tests shorten it."""
 
     def producer(self) -> AIOKafkaProducer:
-        """Make a producer for one ordered stream; the caller starts it, and ends it by `stop`."""
+        """Make a producer for one ordered stream; begun by `start`, ended by `stop`."""
         return AIOKafkaProducer(
             **self._client(),
             acks="all",
@@ -78,7 +80,7 @@ class KafkaAccess(BaseModel):
         )
 
     def admin(self) -> AIOKafkaAdminClient:
-        """Make an admin client; the caller starts and closes it."""
+        """Make an admin client; the caller ends it by `disconnect`."""
         return AIOKafkaAdminClient(**self._client())
 
     def _client(self) -> dict[str, Any]:
@@ -105,6 +107,23 @@ class KafkaAccess(BaseModel):
 def group_of(service: str) -> str:
     """The consumer group of a service; its broker rights name it."""
     return f"muster-{service}"
+
+
+async def start(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+    """Start a client; when cancelled, give what was begun a moment to come to its end.
+
+    aiokafka forgets the connection that asks for the cluster when it is cancelled meanwhile, and
+    nobody could close it. The caller stops the client, whether it has started or not.
+    """
+    starting = asyncio.create_task(client.start())
+    try:
+        await asyncio.shield(starting)
+    finally:
+        if not starting.done():
+            try:
+                await asyncio.wait({starting}, timeout=_FINISH_SECONDS)
+            finally:
+                await ended({starting})
 
 
 async def stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaError
 
-from shared.bus.kafka import KafkaAccess, disconnect
+from shared.bus.kafka import KafkaAccess, disconnect, start
 
 _ASK_SECONDS = 10.0
 
@@ -31,7 +31,7 @@ async def ask(kafka: KafkaAccess, group: str, consumer: AIOKafkaConsumer) -> int
     admin = kafka.admin()
     try:
         async with asyncio.timeout(_ASK_SECONDS):
-            await admin.start()
+            await start(admin)
             [answer] = await admin.describe_consumer_groups([group])
     except (KafkaError, OSError, TimeoutError):
         return None

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from shared.bus.gathering import Gathering
 from shared.bus.handlers import Handlers
 from shared.bus.handling import Handling
-from shared.bus.kafka import KafkaAccess, disconnect, group_of, stop
+from shared.bus.kafka import KafkaAccess, disconnect, group_of, start, stop
 from shared.bus.limits import FailureLimit
 from shared.db.pool import Pool
 from shared.events.registry import TOPICS, topics_read
@@ -51,7 +51,7 @@ async def rebuild(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handle
     consumer = kafka.consumer(None, topics)
     try:
         async with asyncio.timeout(_SILENCE_SECONDS):
-            await consumer.start()
+            await start(consumer)
         ends = await consumer.end_offsets(consumer.assignment())
         gathering = Gathering(service, group_of(service), pool, handlers, parallel=1)
         handling = Handling(service, pool, handlers, FailureLimit(), gathering)
@@ -75,7 +75,7 @@ async def needed(service: str, kafka: KafkaAccess, pool: Pool, handlers: Handler
         return False
     admin = kafka.admin()
     try:
-        await admin.start()
+        await start(admin)
         offsets = await admin.list_consumer_group_offsets(group_of(service))
     finally:
         await disconnect(admin)

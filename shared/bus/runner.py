@@ -20,7 +20,7 @@ from shared.bus.gathering import Gathering
 from shared.bus.handlers import Handlers
 from shared.bus.handling import Abandoned, Handling
 from shared.bus.housekeeping import InboxKeeper
-from shared.bus.kafka import KafkaAccess, group_of, stop
+from shared.bus.kafka import KafkaAccess, group_of, start, stop
 from shared.bus.limits import FailureLimit, TooManyFailuresError
 from shared.bus.records import Record
 from shared.bus.replaying import replay_due
@@ -149,7 +149,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def _take_part(self, consumer: AIOKafkaConsumer) -> None:
         """Be a member until something fails."""
         consumer.subscribe(self._topics, listener=self)
-        await consumer.start()
+        await start(consumer)
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self._look_for_failures()

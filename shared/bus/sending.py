@@ -26,7 +26,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import DefaultPartitioner
 
 from shared.bus import envelope, metrics
-from shared.bus.kafka import KafkaAccess, discard, stop
+from shared.bus.kafka import KafkaAccess, discard, start, stop
 from shared.db.pool import Record
 from shared.events import Meta
 
@@ -131,7 +131,7 @@ class Sending:
         if self._producer is None:
             producer = self._kafka.producer()
             try:
-                await producer.start()
+                await start(producer)
             except BaseException as error:
                 await stop(producer)
                 if isinstance(error, (KafkaError, OSError)):

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from shared.bus import Poison, envelope
-from shared.bus.kafka import stop
+from shared.bus.kafka import start, stop
 from shared.events import Event
 from shared.events.registry import TOPICS
 from shared.runtime.redaction import redact
@@ -67,7 +67,7 @@ def chosen(wanted: Sequence[str] | None) -> list[str]:
 async def _tail(topics: Sequence[str], device: str | None, arguments: argparse.Namespace) -> None:
     settings = Settings.load(place.environment_of("console"), "console")
     consumer = kafka_of(settings).consumer(None, topics)
-    await consumer.start()
+    await start(consumer)
     try:
         if not arguments.from_start:
             await consumer.seek_to_end()
