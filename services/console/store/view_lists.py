@@ -114,7 +114,7 @@ class Conditions:
         """Of rows of `search`: all texts are in them."""
         for text in texts:
             if by_index and (grams := _grams(text)):
-                self.add("grams @> {0}::text[]", grams)
+                self.add("grams(words) @> {0}::text[]", grams)
             self.add("strpos(words, {0}::text) <> 0", text)
 
     @property
