@@ -33,11 +33,11 @@ from tools.bench import console_audit, console_others, console_pages, console_ri
 from tools.bench.console_fleet import SMALL_GROUP, Fleet
 from tools.bench.console_requests import Asked, Known, lists
 from tools.bench.console_serving import Serving, serving
+from tools.bench.console_tables import CLIENTS, Line, summary, table
 from tools.embedded import testing
 from tools.embedded.cluster import REPOSITORY
 from tools.embedded.postgres import Postgres
 
-CLIENTS: Final = 10
 _MILLI: Final = 1e3
 _SLOWEST: Final = 3
 _FORBIDDEN: Final = frozenset({403, 404})
@@ -46,7 +46,6 @@ SELECT serial, name, user_name AS user FROM device WHERE device_id = $1
 """
 
 Times = dict[str, list[float]]
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -155,22 +154,6 @@ async def measure(ground: Ground, each: int) -> list[Line]:
     return found
 
 
-def table(lines: Sequence[Line]) -> str:
-    """A row a page, the slowest of ten clients first."""
-    by_page: dict[tuple[str, str], dict[int, Line]] = {}
-    for line in lines:
-        by_page.setdefault((line["scenario"], line["who"]), {})[line["clients"]] = line
-    rows = sorted(by_page.items(), key=lambda item: -item[1][CLIENTS]["p95_ms"])
-    head = "| page | as | p50 | p95 | p50 of ten | p95 of ten | console | others | PostgreSQL |"
-    texts = [head, "|---" * 9 + "|"]
-    for (scenario, who), of_page in rows:
-        one, ten = of_page[1], of_page[CLIENTS]
-        times = f"{one['p50_ms']} | {one['p95_ms']} | {ten['p50_ms']} | {ten['p95_ms']}"
-        costs = " | ".join(str(one["cpu_ms"][name]) for name in ("console", "others", "postgres"))
-        texts.append(f"| {scenario.partition(': ')[2]} | {who} | {times} | {costs} |")
-    return "\n".join(texts)
-
-
 class _Explaining:
     """Stands for a connection: says how PostgreSQL answers, and answers."""
 
@@ -229,7 +212,7 @@ async def _bench(dsns: Mapping[str, str], folder: Path, options: argparse.Namesp
         print(json.dumps(rights), flush=True)
         wanted = await requests(pool, told, fleet, console_pages.pages(fleet, filled, entry))
         lines = await measure(Ground(told, await postmaster(pool), wanted), options.each)
-        print(f"\n{table(lines)}\n", flush=True)
+        print(f"\n{table(lines)}\n\n{summary(lines)}\n", flush=True)
         await _explain(pool, wanted, lines)
 
 
