@@ -26,11 +26,9 @@ from shared.events.base import uuid7
 from shared.events.pushes import PushCertificateChanged, PushFailed, PushSent
 from shared.runtime.http import Caller
 from shared.runtime.problems import Problem
-from tests.push_notifier.test_push_flow import TOKEN, Road, road
+from tests.push_notifier.road import TOKEN, Road
 from tools.embedded.apns import Rule
 from tools.embedded.apns_authority import Authority
-
-__all__ = ["road"]
 
 WHO = Caller("account:ada", frozenset({PERMISSION}), "192.0.2.7")
 
