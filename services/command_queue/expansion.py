@@ -25,13 +25,14 @@ from services.command_queue.settling import Origin
 from services.command_queue.store import devices, fences, pending, placing, targets
 from services.command_queue.store.devices import Place
 from services.command_queue.store.outcomes import Filing
-from services.command_queue.store.placing import Chunk
+from services.command_queue.store.placing import NextChunk
 from services.command_queue.store.targets import Asked, Wanted
 from shared.bus import outbox, waking
 from shared.db.locks import lock_devices
 from shared.db.pool import Connection, Pool, connected, transaction
 from shared.events import Event
 from shared.events.commands import CommandQueued, QueuedTarget, TargetState
+from shared.runtime.latest import Latest
 
 LIMIT: Final = targets.CHUNK
 _MOST_TRAITS: Final = 256
@@ -42,7 +43,7 @@ _ENDED: Final = {"cancelled": TargetState.CANCELLED, "expired": TargetState.EXPI
 _Judge = Callable[[str, eligibility.Target], str | None]
 # By request type, the traits of targets that were found eligible: facts that only a new release
 # changes. The oldest go first.
-_eligible_traits: defaultdict[str, dict[int, None]] = defaultdict(dict)
+_eligible_traits: defaultdict[str, Latest[int, None]] = defaultdict(lambda: Latest(_MOST_TRAITS))
 
 
 @dataclass(slots=True)
@@ -88,14 +89,14 @@ async def is_new(pool: Pool) -> bool:
         return await targets.is_new(connection)
 
 
-def _by_request_type(chunks: Sequence[Chunk]) -> Iterable[list[Chunk]]:
-    found: dict[str, list[Chunk]] = {}
+def _by_request_type(chunks: Sequence[NextChunk]) -> Iterable[list[NextChunk]]:
+    found: dict[str, list[NextChunk]] = {}
     for one in chunks:
         found.setdefault(one.asked.request_type, []).append(one)
     return found.values()
 
 
-async def _place_plain(connection: Connection, chunks: Sequence[Chunk], now: datetime) -> bool:
+async def _place_plain(connection: Connection, chunks: Sequence[NextChunk], now: datetime) -> bool:
     """Queue what is plain of these chunks; True: some of it was not, and waits to be looked at."""
     known = _eligible_traits[chunks[0].asked.request_type]
     placed, others = await placing.place(
@@ -180,10 +181,7 @@ async def _sort(tx: Connection, wanted: Sequence[Wanted], now: datetime) -> _Sor
 
 
 def _remember(request_type: str, traits: int) -> None:
-    known = _eligible_traits[request_type]
-    known[traits] = None
-    if len(known) > _MOST_TRAITS:
-        del known[next(iter(known))]
+    _eligible_traits[request_type][traits] = None
 
 
 def _end(

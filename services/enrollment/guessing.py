@@ -7,11 +7,11 @@ It is kept in memory, each process by itself: nothing is decided by it, and nobo
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from datetime import datetime, timedelta
 from typing import Final
 
 from shared.runtime.clock import Clock
+from shared.runtime.latest import Latest
 from shared.runtime.problems import Problem
 
 _FREE: Final = 30
@@ -26,7 +26,7 @@ class Guesses:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._wrong: OrderedDict[str, tuple[int, datetime]] = OrderedDict()
+        self._wrong: Latest[str, tuple[int, datetime]] = Latest(_REMEMBERED)
 
     def check(self, address: str | None) -> None:
         """Raises Problem (429) while a wait lasts; without an address there is nobody to wait."""
@@ -44,7 +44,5 @@ class Guesses:
         if address is None:
             return
         now = self._clock.now()
-        count, last = self._wrong.pop(address, (0, now))
+        count, last = self._wrong.get(address, (0, now))
         self._wrong[address] = (1 if now - last > _QUIET else count + 1, now)
-        if len(self._wrong) > _REMEMBERED:
-            self._wrong.popitem(last=False)

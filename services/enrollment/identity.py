@@ -21,6 +21,7 @@ from shared.apple.cms import SignatureError
 from shared.db.batcher import Batcher
 from shared.db.pool import Connection, Pool
 from shared.runtime.clock import Clock
+from shared.runtime.latest import Latest
 
 _REMEMBERED = 4096
 _REMEMBERED_SECONDS = 60.0
@@ -48,13 +49,10 @@ class Identities:
         self._pins: Batcher[bytes, Pin | None] = Batcher(
             "enrollment.pins", pool, _read, key=bytes, parallel=2, reads=True, turn=True
         )
-        self._remembered: dict[bytes, tuple[float, Pin]] = {}
+        self._remembered: Latest[bytes, tuple[float, Pin]] = Latest(_REMEMBERED)
 
     def remember(self, pin: Pin) -> None:
         """It has just authenticated; the oldest of too many is forgotten."""
-        self._remembered.pop(pin.sha256, None)
-        if len(self._remembered) >= _REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
         self._remembered[pin.sha256] = (time.monotonic(), pin)
 
     async def prove(self, header: str | None, body: bytes) -> Proof:

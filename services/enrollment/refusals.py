@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from shared.db.pool import Pool, transaction
 from shared.events.base import uuid7
 from shared.events.devices import EnrollmentRefused
 from shared.runtime.clock import Clock
+from shared.runtime.latest import Latest
 
 _AGAIN_AFTER = timedelta(hours=1)
 _REMEMBERED = 10_000
@@ -26,7 +26,7 @@ class Refusals:
 
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
-        self._told: OrderedDict[tuple[object, str], datetime] = OrderedDict()
+        self._told: Latest[tuple[object, str], datetime] = Latest(_REMEMBERED)
 
     async def record(
         self,
@@ -61,7 +61,4 @@ class Refusals:
         if told is not None and now - told < _AGAIN_AFTER:
             return False
         self._told[key] = now
-        self._told.move_to_end(key)
-        if len(self._told) > _REMEMBERED:
-            self._told.popitem(last=False)
         return True

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from shared.events.registry import SERVICES
 from shared.runtime.clock import Clock
+from shared.runtime.latest import Latest
 
 ISSUER = "console"
 """The only service whose tokens speak for people."""
@@ -140,7 +141,7 @@ class Verifier:
     def __init__(self, public: Path, audience: str, clock: Clock) -> None:
         self._public, self._audience, self._clock = public, audience, clock
         self._keys: dict[str, tuple[int, Ed25519PublicKey]] = {}
-        self._proven: dict[bytes, _Proven] = {}
+        self._proven: Latest[bytes, _Proven] = Latest(_REMEMBERED)
 
     def access(self, token: str) -> Claims:
         return self._verify(token, ACCESS, (ISSUER,))
@@ -158,8 +159,6 @@ class Verifier:
         proven = self._proven.get(digest)
         if proven is None or proven.kind != kind or self._key(*proven.named) is not proven.key:
             proven = self._prove(token, kind, issuers)
-            if len(self._proven) >= _REMEMBERED:
-                del self._proven[next(iter(self._proven))]
             self._proven[digest] = proven
         if proven.named[0] not in issuers:
             raise TokenRefused("The token's issuer may not call this.")

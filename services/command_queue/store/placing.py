@@ -81,26 +81,26 @@ FROM counted
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class NextChunk:
     """One row of a target list that is next, without its targets."""
 
     chunk: int
     asked: Asked
 
 
-async def next_chunks(tx: Connection, limit: int) -> tuple[list[Chunk], bool]:
+async def next_chunks(tx: Connection, limit: int) -> tuple[list[NextChunk], bool]:
     """Return the plain chunks that are next, and whether there may be others.
 
     Together at most `limit` targets, or one chunk; of small commands four times as many.
     """
     rows = await tx.fetch(NEXT_PLAIN, limit)
-    chunks = [Chunk(row["chunk"], Asked.of(row)) for row in rows]
+    chunks = [NextChunk(row["chunk"], Asked.of(row)) for row in rows]
     return chunks, not rows or rows[0]["others"]
 
 
 async def place(
     connection: Connection,
-    chunks: Sequence[tuple[Chunk, outbox.Row]],
+    chunks: Sequence[tuple[NextChunk, outbox.Row]],
     traits: Collection[int],
     now: datetime,
 ) -> tuple[int, bool]:
