@@ -8,11 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from shared.runtime import bidirectional
+
 _MOMENT = timedelta(seconds=20)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-# Control characters, and those that turn the direction of what stands around them.
-_TURNING = [0x200E, 0x200F, 0x061C, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
-_CONTROL = dict.fromkeys([*range(32), *range(127, 160), *_TURNING], "�")
+# A terminal obeys control characters, ends a line at separators, and leaves no text as it was
+# written around what turns its direction.
+_SEPARATORS = (0x2028, 0x2029)
+_CONTROL = dict.fromkeys(
+    [*range(32), *range(127, 160), *_SEPARATORS, *bidirectional.MARKS, *bidirectional.TURNING], "�"
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:

@@ -18,6 +18,7 @@ from services.console.http.keys import ASKING, BUNDLE
 from services.console.http.menu import MENU
 from services.console.people import Person
 from services.console.step_up import CODE_FIELD
+from shared.runtime import bidirectional
 from shared.runtime.http import Page, invalid, parse_query
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
@@ -43,8 +44,7 @@ M = TypeVar("M", bound=BaseModel)
 BESIDE = {forgery.FIELD, CODE_FIELD}
 """Fields that stand beside what a form says."""
 _TEMPLATES = Path(__file__).parent.parent / "templates"
-_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
-"""Overrides and isolates: what is written from right to left by nature needs none of them."""
+_TURNING = dict.fromkeys(bidirectional.TURNING, "\ufffd")
 
 
 def person(request: web.Request) -> Person:
