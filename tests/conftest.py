@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.collector import Collector, collecting
 from tools.embedded import testing
@@ -23,6 +24,10 @@ from tools.embedded.home import Home
 from tools.embedded.postgres import Postgres
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Property tests share two cores with everything else: they are counted, not timed.
+settings.register_profile("muster", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("muster")
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from hypothesis import HealthCheck, settings
-
-# Property tests share two cores with everything else: they are counted, not timed.
-settings.register_profile("muster", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("muster")
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 

@@ -20,7 +20,7 @@ from shared.events.devices import DeviceChanged, DeviceUnenrolled
 from shared.runtime.testing import RecordedCalls, Trial
 from tests.console import conftest
 from tests.console.browsing import signed_in, words_of
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
+from tests.console.chromium import NEEDED, for_browsers, free_port, page_of
 from tests.console.fleet import START, Console
 from tests.console.test_webhooks import PAGE, _told, receivers, service
 from tests.enrollment.conftest import House
@@ -66,22 +66,12 @@ def environ() -> Mapping[str, str]:
 @pytest.fixture
 async def page(view: Console) -> AsyncIterator[Page]:
     """Of an owner; it fails the test when the browser complains, asks or leaves."""
-    url = view.service.context.settings.address
     person = await signed_in(view.service, role="owner", name=NAMES[0])
-    async with chromium() as browser:
-        context = await browser.new_context(base_url=url, viewport={"width": 1280, "height": 900})
-        await context.add_cookies(
-            [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
-        )
-        page, complaints = await context.new_page(), list[str]()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+    complaints: list[str] = []
+    async with page_of(person, viewport={"width": 1280, "height": 900}) as page:
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.on("requestfailed", lambda one: complaints.append(one.url))
-        page.on(
-            "console",
-            lambda said: complaints.append(said.text) if "Content Sec" in said.text else None,
-        )
-        ours = (url, "data:")
+        ours = (view.service.context.settings.address, "data:")
         page.on(
             "request",
             lambda one: None if one.url.startswith(ours) else complaints.append(one.url),

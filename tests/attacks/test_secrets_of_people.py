@@ -19,13 +19,12 @@ import pytest
 from services.console.app import SERVICE
 from services.console.http.keys import SENDING
 from services.console.setup import offer
-from services.console.step_up import StepUp
 from shared.db.pool import transaction
 from shared.events.devices import DeviceUnenrolled
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import Answer, RecordedCalls, Trial, trial
 from tests.attacks.marked import Marked, everything_logged, everything_traced, mark_keys, nowhere
-from tests.console.browsing import Browser
+from tests.console.browsing import Browser, prove
 from tests.console.by_provider import company, fields_of
 from tests.console.idp import SECRET
 from tests.console.test_webhooks import Receiver, _event, receivers
@@ -235,10 +234,7 @@ async def test_the_console_tells_nobody(
         owner, app = await home.set_up(password)
         await home.sign_in_badly(password)
 
-        async def always(_self: StepUp, _person: object, _digest: str) -> bool:
-            return True
-
-        monkeypatch.setattr(StepUp, "is_proven", always)
+        prove(monkeypatch)
         await home.tokens(owner)
         await home.links(owner)
         await home.own_password(owner, password)
@@ -298,10 +294,7 @@ async def test_a_database_that_refuses_us_is_named_without_its_password(
 async def test_the_way_through_a_provider_tells_nobody(
     make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def always(_self: StepUp, _person: object, _digest: str) -> bool:
-        return True
-
-    monkeypatch.setattr(StepUp, "is_proven", always)
+    prove(monkeypatch)
     marked, seen = Marked(), list[str]()
     marked.know("OIDC client secret", SECRET)
     for theirs in ("idpyoidc", "cryptojwt", "aiohttp.access"):  # the provider is in here

@@ -377,8 +377,6 @@ async def test_records_that_wait_while_nothing_moves_are_noticed(
     publisher: Publisher,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared.bus.lag.STALL_SECONDS", 0.5)
-    monkeypatch.setattr("shared.bus.lag._EVERY_SECONDS", 0.1)
     real = AIOKafkaConsumer.getmany
 
     async def silent(self: AIOKafkaConsumer, *places: Any, **options: Any) -> Any:
@@ -390,6 +388,8 @@ async def test_records_that_wait_while_nothing_moves_are_noticed(
         await publisher.send(seen())
         await until(lambda: enough(pool, 1))
         assert runner.healthy()
+    monkeypatch.setattr("shared.bus.lag.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("shared.bus.lag._EVERY_SECONDS", 0.1)
     monkeypatch.setattr(AIOKafkaConsumer, "getmany", silent)
     async with running(runner):
         await publisher.send(seen())

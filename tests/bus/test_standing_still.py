@@ -153,9 +153,15 @@ async def test_who_has_nothing_to_do_is_well(
 
     monkeypatch.setattr("shared.bus.lag.membership.ask", ask)
     runners = [Runner(SERVICE, pool, kafka, {DeviceSeen: note}, group=group) for _ in range(4)]
+
+    def held() -> list[int]:
+        return sorted(len(one._partitions) for one in runners)
+
     async with running(*runners):
+        await until(lambda: _is(held() == [0, 1, 1, 1] and all(one.healthy() for one in runners)))
+        asked = 0
         await until(lambda: _is(asked >= 5))
-        assert sorted(len(one._partitions) for one in runners) == [0, 1, 1, 1]
+        assert held() == [0, 1, 1, 1]
         assert all(one.healthy() for one in runners)
 
 

@@ -192,7 +192,7 @@ async def read_topic(cluster: Cluster, topic: str) -> list[Travelled]:
     consumer: AIOKafkaConsumer = access.consumer(None)
     await consumer.start()
     try:
-        numbers = await patiently(lambda: _partitions(consumer, topic), seconds=20)
+        numbers = await patiently(lambda: _partitions(consumer, topic), seconds=60)
         partitions = [TopicPartition(topic, number) for number in numbers]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)

@@ -91,7 +91,7 @@ async def test_bodies_of_all_devices_together_are_bounded(fleet: Fleet) -> None:
     connect.large = places = _Places(0)
     device = await fleet.enroll()
     waiting = asyncio.create_task(device.send(_large(device)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await places.wanted.wait()
     gate._most_bodies = gate._bodies
     assert (await device.send(device.body("Idle"))).status == 503

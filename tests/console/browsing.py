@@ -14,8 +14,11 @@ from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 from uuid import UUID
 
+import pytest
+
 from services.console.http.keys import SESSIONS
 from services.console.sessions import Visit
+from services.console.step_up import StepUp
 from services.console.store import accounts
 from shared.db.pool import transaction
 from shared.events.base import uuid7
@@ -105,6 +108,15 @@ async def signed_in(
     browser.cookies["muster"] = secret
     await browser.get("/me/sessions")
     return browser
+
+
+def prove(patch: pytest.MonkeyPatch) -> None:
+    """Every request counts as stepped up: test_step_up.py shows what that takes."""
+
+    async def always(_self: StepUp, _person: object, _digest: str) -> bool:
+        return True
+
+    patch.setattr(StepUp, "is_proven", always)
 
 
 def later(service: Trial, by: timedelta) -> None:

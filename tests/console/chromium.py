@@ -10,11 +10,13 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.conftest import REPOSITORY
+from tests.console import browsing
 from tools.embedded import assets
 from tools.embedded.home import Home
 
@@ -23,6 +25,8 @@ NEEDED = pytest.mark.skipif(
     PROGRAM is None and os.environ.get("MUSTER_TEST_CHROMIUM") != "required",
     reason="chromium is not on the PATH (Debian: chromium)",
 )
+# The browser shares two cores with the servers behind the page: five seconds may be too few.
+expect.set_options(timeout=30_000)
 
 
 @asynccontextmanager
@@ -50,6 +54,32 @@ def uncomplaining(page: Page) -> Iterator[None]:
     )
     yield
     assert complaints == []
+
+
+@asynccontextmanager
+async def page_of(person: browsing.Browser, **screen: Any) -> AsyncIterator[Page]:
+    """A page of somebody who is signed in already; a complaint of the browser is a failure."""
+    url = person.service.context.settings.address
+    async with chromium() as browser:
+        context = await browser.new_context(base_url=url, **screen)
+        await context.add_cookies(
+            [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
+        )
+        page = await context.new_page()
+        with uncomplaining(page):
+            yield page
+
+
+async def with_a_registered_key(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the page a key, and register it as somebody does who has just shown another one."""
+    await with_a_key(page)
+    with monkeypatch.context() as patch:
+        browsing.prove(patch)
+        await page.goto("/me/factors")
+        await page.get_by_label("Name").fill("Blue key")
+        await page.get_by_role("button", name="Add a key").click()
+        await page.get_by_role("button", name="Register").click()
+        await expect(page.get_by_role("cell", name="Blue key")).to_be_visible()
 
 
 async def with_a_key(page: Page) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.console.step_up import StepUp
 from shared.runtime.testing import RecordedCalls
+from tests.console.browsing import prove
 from tests.console.fleet import Console, console
 from tests.console.on_record import watched
 from tools.embedded.testing import MakeDatabase
@@ -43,9 +43,5 @@ async def view(
 
 @pytest.fixture
 def proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every request counts as stepped up: test_step_up.py shows what that takes."""
-
-    async def always(_self: StepUp, _person: object, _digest: str) -> bool:
-        return True
-
-    monkeypatch.setattr(StepUp, "is_proven", always)
+    """Every request counts as stepped up."""
+    prove(monkeypatch)

@@ -7,18 +7,16 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Page, expect
 
-from services.console.step_up import StepUp
 from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.runtime.testing import RecordedCalls
 from tests.console.browsing import signed_in
 from tests.console.chromium import (
     NEEDED,
-    chromium,
     for_browsers,
     free_port,
-    uncomplaining,
-    with_a_key,
+    page_of,
+    with_a_registered_key,
 )
 from tests.console.fleet import START, Console
 
@@ -42,33 +40,9 @@ def environ() -> dict[str, str]:
 @pytest.fixture
 async def page(view: Console, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Page]:
     """A page of an owner with a key of their own."""
-    url = view.service.context.settings.address
-    person = await signed_in(view.service, role="owner")
-    async with chromium() as browser:
-        context = await browser.new_context(base_url=url)
-        await context.add_cookies(
-            [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
-        )
-        page = await context.new_page()
-        await with_a_key(page)
-        with uncomplaining(page):
-            with monkeypatch.context() as patch:
-                patch.setattr(StepUp, "is_proven", _always)
-                await _register(page)
-            yield page
-
-
-async def _always(_self: StepUp, _person: object, _digest: str) -> bool:
-    return True
-
-
-async def _register(page: Page) -> None:
-    await page.goto("/me/factors")
-    await page.get_by_label("Name").fill("Blue key")
-    await page.get_by_role("button", name="Add a key").click()
-    await page.get_by_role("button", name="Register").click()
-    await page.wait_for_url("**/me/factors")
-    await expect(page.get_by_role("cell", name="Blue key")).to_be_visible()
+    async with page_of(await signed_in(view.service, role="owner")) as page:
+        await with_a_registered_key(page, monkeypatch)
+        yield page
 
 
 def _tell(calls: RecordedCalls, device_id: object, state: str) -> None:

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 from services.console.audit.verifying import verify
 from tests.console.auditing import did, hear, told
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
+from tests.console.chromium import NEEDED, for_browsers, free_port, page_of
 from tests.console.fleet import Console
 
 pytestmark = NEEDED
@@ -27,14 +27,7 @@ async def test_what_somebody_does_appears_opens_and_is_taken_along(
     url = view.service.context.settings.address
     person = await signed_in(view.service, everywhere=["audit.read", "inventory.read"])
     device = await view.device(name="Ada's iPhone", serial="F17PQ0")
-    complaints: list[str] = []
-    async with chromium() as browser:
-        context = await browser.new_context(base_url=url)
-        await context.add_cookies(
-            [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
-        )
-        page = await context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+    async with page_of(person) as page:
         await page.goto("/audit")
         await expect(page.get_by_text("Nothing is on record yet")).to_be_visible()
         actor = f"account:{person.account_id}"
@@ -58,4 +51,3 @@ async def test_what_somebody_does_appears_opens_and_is_taken_along(
         file = tmp_path / "audit.jsonl"
         await (await started.value).save_as(file)
     assert verify(file.read_bytes().splitlines()).roots == 1
-    assert complaints == []

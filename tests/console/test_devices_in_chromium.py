@@ -12,7 +12,7 @@ from shared.events import uuid7
 from shared.events.compliance import VerdictState
 from shared.events.devices import Platform
 from tests.console.browsing import signed_in
-from tests.console.chromium import NEEDED, chromium, for_browsers, free_port, uncomplaining
+from tests.console.chromium import NEEDED, for_browsers, free_port, page_of
 from tests.console.fleet import Console
 
 pytestmark = NEEDED
@@ -26,16 +26,9 @@ def environ() -> dict[str, str]:
 @pytest.fixture
 async def page(view: Console) -> AsyncIterator[Page]:
     """A page of somebody who is signed in; it fails the test when the browser complains."""
-    url = view.service.context.settings.address
     person = await signed_in(view.service, everywhere=["inventory.read", "compliance.read"])
-    async with chromium() as browser:
-        context = await browser.new_context(base_url=url)
-        await context.add_cookies(
-            [{"name": name, "value": value, "url": url} for name, value in person.cookies.items()]
-        )
-        page = await context.new_page()
-        with uncomplaining(page):
-            yield page
+    async with page_of(person) as page:
+        yield page
 
 
 async def _names(page: Page) -> list[str]:
@@ -70,7 +63,7 @@ async def test_the_first_device_appears_by_itself(view: Console, page: Page) -> 
     await page.goto("/devices")
     await expect(page.get_by_text("No devices yet")).to_be_visible()
     await view.device(name="the first", serial="F17PQ0")
-    await expect(page.get_by_role("link", name="the first")).to_be_visible(timeout=15_000)
+    await expect(page.get_by_role("link", name="the first")).to_be_visible()
 
 
 async def test_the_keyboard_goes_through_rows_and_opens_one(view: Console, page: Page) -> None:

@@ -69,7 +69,7 @@ class Receiver:
 
     async def reaches(self, count: int) -> None:
         """Wait until it heard so much."""
-        async with asyncio.timeout(10), self.news:
+        async with asyncio.timeout(30), self.news:
             await self.news.wait_for(lambda: len(self.heard) >= count)
 
     @property

@@ -108,6 +108,7 @@ async def _find(page: Page, phone: SimulatedDevice, other: SimulatedDevice) -> N
     await page.get_by_role("link", name="Devices").click()
     rows = page.locator("[data-row]")
     await expect(rows.nth(1)).to_be_visible()  # among the devices of other tests, on many pages
+    await page.wait_for_load_state()  # its scripts know the keys
     await page.keyboard.press("/")
     await page.keyboard.type(phone.traits.serial.lower())
     await expect(rows).to_have_count(1)
@@ -149,7 +150,7 @@ async def _act(page: Page, phone: SimulatedDevice, name: str, reason: str) -> No
 async def _lock(page: Page, phone: SimulatedDevice) -> None:
     await _act(page, phone, "Lock", "left on a train")
     asked = page.locator("#asked")
-    await expect(asked).to_contain_text("Queued, waiting for the device", timeout=20_000)
+    await expect(asked).to_contain_text("Queued, waiting for the device")
     await page.evaluate("window.stayed = true")
     assert not phone.state.locked
     await _polls_until(phone, "DeviceLock")
@@ -162,7 +163,7 @@ async def _erase(page: Page, phone: SimulatedDevice) -> None:
     """One device lies within the budgets of whoever has just come, so that nothing is held."""
     await _act(page, phone, "Erase", "sold")
     asked = page.locator("#asked")
-    await expect(asked).to_contain_text("Queued, waiting for the device", timeout=20_000)
+    await expect(asked).to_contain_text("Queued, waiting for the device")
     await _polls_until(phone, "EraseDevice")
     await expect(asked).to_contain_text("Acknowledged")
     assert phone.erased_in == 1
@@ -189,4 +190,4 @@ async def _read_audit(page: Page) -> None:
         ("Command: create", "sold"),
     ):
         row = rows.filter(has_text=what).filter(has_text=why).filter(has_text=OWNER)
-        await expect(row).to_have_count(1, timeout=15_000)
+        await expect(row).to_have_count(1)

@@ -56,7 +56,11 @@
     }
   };
 
-  for (const button of document.querySelectorAll("[data-key-answer]")) {
-    button.addEventListener("click", () => use(button));
-  }
+  // This file is here before the page's body: a button works as soon as it can be seen.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-key-answer]");
+    if (button) {
+      use(button);
+    }
+  });
 })();

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from services.console.step_up import StepUp
 from shared.bus import outbox
 from shared.events.access import AccountState
 from shared.runtime.testing import Trial
@@ -18,7 +17,7 @@ from tests.command_queue.approving import API, aged
 from tests.command_queue.fleet import Fleet
 from tests.console.behind import Asked
 from tests.console.browsing import Browser, signed_in
-from tests.console.chromium import NEEDED, chromium, uncomplaining, with_a_key
+from tests.console.chromium import NEEDED, page_of, with_a_registered_key
 
 pytestmark = NEEDED
 
@@ -39,31 +38,13 @@ async def page(
     console: Trial, owner: Browser, fleet: Fleet, calls: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Page]:
     """A page of an owner with a key, of which command_queue has known for three days."""
-    url = console.context.settings.address
-    async with chromium() as browser:
-        context = await browser.new_context(base_url=url)
-        await context.add_cookies(
-            [{"name": name, "value": value, "url": url} for name, value in owner.cookies.items()]
-        )
-        page = await context.new_page()
-        await with_a_key(page)
-        with uncomplaining(page):
-            with monkeypatch.context() as patch:
-                patch.setattr(StepUp, "is_proven", _always)
-                await page.goto("/me/factors")
-                await page.get_by_label("Name").fill("Blue key")
-                await page.get_by_role("button", name="Add a key").click()
-                await page.get_by_role("button", name="Register").click()
-                await expect(page.get_by_role("cell", name="Blue key")).to_be_visible()
-            told = await _told(console)
-            calls.actor = f"account:{told.account_id}"
-            await fleet.trial.hears(told, service="console")
-            fleet.clock.advance(timedelta(hours=73))
-            yield page
-
-
-async def _always(_self: StepUp, _person: object, _digest: str) -> bool:
-    return True
+    async with page_of(owner) as page:
+        await with_a_registered_key(page, monkeypatch)
+        told = await _told(console)
+        calls.actor = f"account:{told.account_id}"
+        await fleet.trial.hears(told, service="console")
+        fleet.clock.advance(timedelta(hours=73))
+        yield page
 
 
 async def _told(console: Trial) -> AccountState:
@@ -142,8 +123,8 @@ async def test_everything_is_cancelled_at_once(fleet: Fleet, page: Page) -> None
     fleet.clock.advance(timedelta(seconds=1))
     await page.goto("/approvals")
     await page.locator("#reason-cancel-all").fill("stop")
-    await page.get_by_role("button", name="Cancel all").click()
-    await page.wait_for_url("**/approvals")
+    async with page.expect_response("**/approvals/cancel-all"):  # it leads back to where one is
+        await page.get_by_role("button", name="Cancel all").click()
     assert await phone.idle() is None
     await fleet.job("sweep ended commands")
     assert (await fleet.show(asked["command_id"]))["state"] == "cancelled"

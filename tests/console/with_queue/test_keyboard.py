@@ -57,6 +57,7 @@ async def test_the_keyboard_alone_locks_a_device(console: Trial, fleet: Fleet, p
     await _tab_to(page, "Devices")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Devices", level=1)).to_be_visible()
+    await page.wait_for_load_state()  # its scripts know the keys
     await page.keyboard.type("/f17pq0")
     await expect(page.locator("[data-row]")).to_have_count(1)
     await _tab_to(page, "Ada's iPhone")
@@ -137,7 +138,7 @@ async def _is_at(page: Page, name: str) -> None:
         except Error:
             return False  # between two pages
 
-    await patiently(there, seconds=10)
+    await patiently(there, seconds=30)
     await _is_seen(page)
 
 
@@ -154,7 +155,7 @@ async def _tab_to(page: Page, name: str) -> None:
 async def _is_seen(page: Page) -> None:
     """Scrolling and rings take a moment."""
     try:
-        await patiently(lambda: page.evaluate(VISIBLE), seconds=3)
+        await patiently(lambda: page.evaluate(VISIBLE), seconds=30)
     except AssertionError:
         what = await page.evaluate("document.activeElement.outerHTML.slice(0, 300)")
         pytest.fail(f"nobody sees that the focus is on {what}")
