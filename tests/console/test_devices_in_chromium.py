@@ -90,6 +90,21 @@ async def test_news_come_by_themselves(view: Console, page: Page) -> None:
     await expect(page.locator("tbody .badge", has_text="Not compliant")).to_be_visible()
 
 
+async def test_of_news_that_come_at_once_the_last_stays(view: Console, page: Page) -> None:
+    """A busy browser gets together what was told one after the other."""
+    device_id = await view.device(name="before")
+    await page.goto("/devices")
+    await view.device(device_id, name="first")
+    await expect(page.get_by_role("link", name="first")).to_be_visible()
+    busy = "() => { const end = Date.now() + 3000; while (Date.now() < end); }"
+    meanwhile = asyncio.create_task(page.evaluate(busy))
+    for name in ("second", "third"):
+        await asyncio.sleep(1)  # longer than the pause between what a stream tells
+        await view.device(device_id, name=name)
+    await meanwhile
+    await expect(page.get_by_role("link", name="third")).to_be_visible()
+
+
 async def test_without_scripts_the_list_works_as_well(view: Console, page: Page) -> None:
     for name in ("a", "b"):
         await view.device(name=name)
