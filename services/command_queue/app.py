@@ -35,6 +35,7 @@ from services.command_queue.presence import Presence
 from services.command_queue.reading import Reading
 from services.command_queue.requests import Requests
 from services.command_queue.settings import CommandQueueSettings
+from services.command_queue.store.encrypted import ENCRYPTED
 from services.command_queue.watch import Watch
 from shared.runtime.jobs import Wake
 from shared.runtime.service import Context, Parts, Service
@@ -97,6 +98,7 @@ SERVICE = Service(
     summary="Every command to a device, from request to proven outcome",
     settings=CommandQueueSettings,
     build=build,
+    encrypted=ENCRYPTED,
     routes=[
         *devices.ROUTES,
         *approvals.ROUTES,

@@ -74,6 +74,7 @@ from services.console.settings import ConsoleSettings
 from services.console.setup import Setup
 from services.console.signing_in import SigningIn
 from services.console.step_up import StepUp
+from services.console.store.encrypted import ENCRYPTED
 from services.console.throttling import Throttle
 from services.console.tickets import Tickets
 from services.console.tokens import Tokens
@@ -85,6 +86,7 @@ from services.console.webhooks.sending import Sending
 from services.console.webhooks.settings import Webhooks
 from shared.runtime import outbound
 from shared.runtime.service import Context, Parts, Service
+from shared.sealed import WEBHOOK_KEYS, LocalCipher
 
 
 @asynccontextmanager
@@ -97,12 +99,13 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
     hub = Hub(settings.database_url)
     emergency = Sealed(pool, clock, sessions, passkeys, throttle)
     directory = Directory(pool, clock, passwords, sessions)
+    for_webhooks = LocalCipher.load(settings.keys_dir / WEBHOOK_KEYS)
     keeping = Keeping(clock)
     async with (
         Announcer(pool).running(),
         hub.running(),
         outbound.opened(settings) as client,
-        aclosing(Sending(pool, clock, context.cipher, client)) as sending,
+        aclosing(Sending(pool, clock, for_webhooks, client)) as sending,
     ):
         discovery = Discovery(client)
         known = Providers(pool, clock, context.cipher, discovery, settings.address)
@@ -120,7 +123,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.OWN_FACTORS: OwnFactors(pool, signing_in),
                 keys.OWN_PASSWORD: OwnPassword(pool, clock, passwords, sessions, throttle),
                 keys.SEALED: emergency,
-                keys.WEBHOOKS: Webhooks(pool, clock, context.cipher, client, keeping),
+                keys.WEBHOOKS: Webhooks(pool, clock, for_webhooks, client, keeping),
                 keys.SENDING: sending,
                 keys.DIRECTORY: directory,
                 keys.PROVIDERS: known,
@@ -150,6 +153,7 @@ SERVICE = Service(
     summary="People: set-up, tokens, audit, lists of devices",
     settings=ConsoleSettings,
     build=build,
+    encrypted=ENCRYPTED,
     routes=(
         *audit_api.ROUTES,
         *audit_page.ROUTES,

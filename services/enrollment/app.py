@@ -31,6 +31,7 @@ from services.enrollment.retelling import Retelling
 from services.enrollment.revocations import Revocations
 from services.enrollment.serials import Serials
 from services.enrollment.settings import EnrollmentSettings
+from services.enrollment.store.encrypted import ENCRYPTED
 from shared.bus.ending import ended
 from shared.runtime.jobs import Wake
 from shared.runtime.service import Context, Parts, Service
@@ -120,5 +121,6 @@ SERVICE = Service(
     summary="Who is managed: credentials, certificates, check-ins, device identity",
     settings=EnrollmentSettings,
     build=build,
+    encrypted=ENCRYPTED,
     routes=(*devices.ROUTES, *api.ROUTES, *lobby_api.ROUTES, *serials.ROUTES, *imports.ROUTES),
 )

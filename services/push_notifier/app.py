@@ -12,6 +12,7 @@ from services.push_notifier.http import api
 from services.push_notifier.jobs import jobs
 from services.push_notifier.sending import Sender
 from services.push_notifier.settings import PushSettings
+from services.push_notifier.store.encrypted import ENCRYPTED
 from shared.runtime.jobs import Wake
 from shared.runtime.service import Context, Parts, Service
 
@@ -40,5 +41,6 @@ SERVICE = Service(
     summary="Wakes devices and looks after push certificates",
     settings=PushSettings,
     build=build,
+    encrypted=ENCRYPTED,
     routes=api.ROUTES,
 )

@@ -2,6 +2,7 @@
 
 `NNNN_pre_name.sql` runs before new code starts, `NNNN_post_name.sql` when no old code is left. A
 file whose first line is `-- no-transaction` must hold one statement (`CREATE INDEX CONCURRENTLY`).
+`rights.sql` beside the folder says what other roles have in the schema; it runs each time, last.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Phase = Literal["pre", "post", "all"]
 Folders = Mapping[str, Path]
 """Where a schema's files come from, by the name they are recorded under, in order."""
 
+_RIGHTS = "rights.sql"
 _ROOT = Path(__file__).resolve().parents[2]
 _NAME = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
 _NO_TRANSACTION = "-- no-transaction"
@@ -115,6 +117,9 @@ async def migrate(
         for file in wanted:
             await _apply(connection, file)
         await ensure_all(connection)
+        rights = _ROOT / "services" / service / _RIGHTS
+        if folders is None and rights.exists():
+            await connection.execute(rights.read_text())
         return [f"{file.source}/{file.name}" for file in wanted]
     finally:
         await connection.close()

@@ -104,7 +104,8 @@ def _context(
     internal: InternalClient | None,
 ) -> Context[Settings]:
     name, keys = service.name, settings.keys_dir
-    kid, key = _nobody() if service.jobs_only else token_key(keys / name)
+    own = keys / (service.keys or name)
+    kid, key = _nobody() if service.jobs_only else token_key(own)
     signer = Signer(name, key, kid, clock)
     return Context(
         name=name,
@@ -112,8 +113,10 @@ def _context(
         pool=pools[0],
         road=pools[1],
         clock=clock,
-        sealing=Sealing(Keyring.load(keys / name), PublicKeys(keys / "public")),
-        cipher=LocalCipher.load(keys / name),
+        sealing=Sealing(
+            Keyring({}) if service.jobs_only else Keyring.load(own), PublicKeys(keys / "public")
+        ),
+        cipher=LocalCipher.load(own),
         tokens=Tokens(signer, Verifier(keys / "public", name, clock)),
         internal=internal or InternalClient(settings.internal_urls, signer),
         wake_outbox=waking.waker(name),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.bus.handlers import Handlers
     from shared.db.pool import Pool
     from shared.runtime.internal import InternalClient
-    from shared.sealed import Keyring, LocalCipher, PublicKeys
+    from shared.sealed import EncryptedColumn, Keyring, LocalCipher, PublicKeys
 
 S = TypeVar("S", bound=Settings)
 Role = Literal["http", "consumer", "worker"]
@@ -90,5 +90,9 @@ class Service(Generic[S]):
     build: Build[S]
     routes: Sequence[Route]
     jobs_only: bool = False
-    """Of its service it runs these jobs and nothing else, and has no token-signing key: what it
-    signs, nobody trusts."""
+    """Of its service it runs these jobs and nothing else, and has neither a token-signing key nor
+    one to open what is sealed to the service: what it signs, nobody trusts."""
+    encrypted: Sequence[EncryptedColumn] = ()
+    """What it encrypts for itself, wherever it lies: `muster keys` finds it by this."""
+    keys: str = ""
+    """Whose folder of local keys it has; empty: the service's own."""

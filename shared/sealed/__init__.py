@@ -6,11 +6,20 @@ same. Keys are files: private ones in a service's own folder, public halves in o
 
 from __future__ import annotations
 
-from shared.sealed.keys import audit_key, ensure_service_keys, rotate_service_keys, token_key
+from shared.sealed.columns import EncryptedColumn
+from shared.sealed.keys import (
+    WEBHOOK_KEYS,
+    audit_key,
+    ensure_service_keys,
+    rotate_service_keys,
+    token_key,
+)
 from shared.sealed.local import LocalCipher
 from shared.sealed.sealing import Keyring, PublicKey, PublicKeys, SealError
 
 __all__ = [
+    "WEBHOOK_KEYS",
+    "EncryptedColumn",
     "Keyring",
     "LocalCipher",
     "PublicKey",

@@ -2,9 +2,10 @@
 
 `<root>/<service>/` holds `<id>.sealing.key`, `<id>.token.key` (PKCS#8 PEM) and `<id>.local.key`
 (base64 of 32 octets); `<root>/public/` holds `<service>-<id>.sealing.pub` and `…token.pub`. The
-console has `<id>.audit.key` too, for the roots of its audit and nothing else. An id
-is 24 hex digits: four octets of time, so that the newest sorts last, and eight that depend on the
-key.
+console has `<id>.audit.key` too, for the roots of its audit and nothing else. `<root>/webhooks/`
+holds the `<id>.local.key` of webhooks' secrets alone, since a process that calls strangers has that
+folder and no other (docs/decisions/0070). An id is 24 hex digits: four octets of time, so that the
+newest sorts last, and eight that depend on the key.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,10 @@ KEY_ID_SIZE: Final = 12
 _KEPT_PUBLIC: Final = 2
 _PAIRS: Final = ("sealing", "token")
 _MORE_PAIRS: Final = {"console": ("audit",)}
+WEBHOOK_KEYS: Final = "webhooks"
+"""The folder of the key that webhooks' secrets are encrypted with."""
+_APART: Final = {"console": (WEBHOOK_KEYS,)}
+"""More folders of a service, each with a local key and nothing else."""
 _PROOFS: Final = frozenset({"audit"})
 """Old public halves of these prove what was signed long ago: all stay."""
 _KEY_ID: Final = re.compile(r"[0-9a-f]{24}")
@@ -42,8 +47,9 @@ def ensure_service_keys(root: Path, service: str) -> None:
         if not find(private, f".{kind}.key"):
             _add_pair(private, kind, datetime.now(UTC))
         _publish(private, public, service, kind)
-    if not find(private, ".local.key"):
-        _add_local(private, datetime.now(UTC))
+    for folder in _local_folders(root, service):
+        if not find(folder, ".local.key"):
+            _add_local(folder, datetime.now(UTC))
 
 
 def rotate_service_keys(root: Path, service: str) -> None:
@@ -60,7 +66,8 @@ def rotate_service_keys(root: Path, service: str) -> None:
         published = find(public, f".{kind}.pub", prefix=f"{service}-")
         for key_id in [] if kind in _PROOFS else sorted(published)[:-_KEPT_PUBLIC]:
             published[key_id].unlink(missing_ok=True)
-    _add_local(private, now)
+    for folder in _local_folders(root, service):
+        _add_local(folder, now)
 
 
 def token_key(folder: Path) -> tuple[str, Ed25519PrivateKey]:
@@ -71,6 +78,14 @@ def token_key(folder: Path) -> tuple[str, Ed25519PrivateKey]:
 def audit_key(folder: Path) -> tuple[str, Ed25519PrivateKey]:
     """Return id and key by which the audit's roots are signed; the folder must hold one."""
     return _signing_key(folder, "audit")
+
+
+def _local_folders(root: Path, service: str) -> list[Path]:
+    """Where a service has local keys; made where they are missing."""
+    found = [root / name for name in (service, *_APART.get(service, ()))]
+    for folder in found:
+        files.make_private_folder(folder)
+    return found
 
 
 def _pairs(service: str) -> tuple[str, ...]:
@@ -109,8 +124,11 @@ def _folders(root: Path, service: str) -> tuple[Path, Path]:
     return private, public
 
 
-def _key_id(material: bytes, now: datetime) -> str:
-    return f"{int(now.timestamp()):08x}{hashlib.sha256(material).hexdigest()[:16]}"
+def _key_id(material: bytes, now: datetime, known: Iterable[str]) -> str:
+    """Greater than every known one, also within one second and after a clock went back."""
+    after = max((int(key_id[:8], 16) + 1 for key_id in known), default=0)
+    time = max(int(now.timestamp()), after)
+    return f"{time:08x}{hashlib.sha256(material).hexdigest()[:16]}"
 
 
 def _add_pair(private: Path, kind: str, now: datetime) -> None:
@@ -121,13 +139,13 @@ def _add_pair(private: Path, kind: str, now: datetime) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    key_id = _key_id(key.public_key().public_bytes_raw(), now)
+    key_id = _key_id(key.public_key().public_bytes_raw(), now, find(private, f".{kind}.key"))
     files.write_private(private / f"{key_id}.{kind}.key", encoded)
 
 
 def _add_local(private: Path, now: datetime) -> None:
     # The id must not be a function of the key: it is written beside every ciphertext.
-    key_id = _key_id(secrets.token_bytes(16), now)
+    key_id = _key_id(secrets.token_bytes(16), now, find(private, ".local.key"))
     encoded = base64.b64encode(secrets.token_bytes(LOCAL_KEY_SIZE)) + b"\n"
     files.write_private(private / f"{key_id}.local.key", encoded)
 

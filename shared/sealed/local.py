@@ -26,8 +26,9 @@ _HEAD: Final = len(_VERSION) + KEY_ID_SIZE
 class LocalCipher:
     """Encrypts with the newest of its keys (the greatest id) and opens with any."""
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
+    def __init__(self, keys: Mapping[str, bytes], *, folder: Path | None = None) -> None:
         """`keys`: 32 octets by key id (24 hex digits)."""
+        self._folder = folder
         if not keys:
             raise SealError("no local key: create the service's keys first")
         if any(len(key) != LOCAL_KEY_SIZE for key in keys.values()):
@@ -40,8 +41,17 @@ class LocalCipher:
     @classmethod
     def load(cls, folder: Path) -> LocalCipher:
         """Read the `<id>.local.key` files of a service's own folder."""
-        found = find(folder, ".local.key")
-        return cls({key_id: base64.b64decode(path.read_bytes()) for key_id, path in found.items()})
+        return cls(_local_keys(folder), folder=folder)
+
+    @property
+    def newest(self) -> str:
+        """The id of the key that encrypts, from this process's start to its end."""
+        return self._newest.hex()
+
+    @property
+    def older(self) -> list[str]:
+        """The ids of the other keys that it opens with."""
+        return [key_id.hex() for key_id in self._ciphers if key_id != self._newest]
 
     def encrypt(self, plaintext: bytes, *, table: str, column: str, row: str) -> bytes:
         """Encrypt for one place; at most 2^32 times a key, by the random nonce's bound."""
@@ -51,23 +61,32 @@ class LocalCipher:
 
     def decrypt(self, blob: bytes, *, table: str, column: str, row: str) -> bytes:
         """Decrypt what was encrypted for the same place; raises SealError."""
-        cipher = self._ciphers.get(_key_id(blob))
-        if cipher is None:
-            raise SealError(f"encrypted with an unknown key {_key_id(blob).hex()}")
+        cipher = self._find(_key_id(blob))
         nonce, sealed = blob[_HEAD : _HEAD + _NONCE], blob[_HEAD + _NONCE :]
         try:
             return cipher.decrypt(nonce, sealed, _place(table, column, row))
         except (InvalidTag, ValueError):
             raise SealError("does not open: damaged, or from another row") from None
 
-    def needs_rotation(self, blob: bytes) -> bool:
-        """Whether an older key than the newest encrypted this blob."""
-        return _key_id(blob) != self._newest
+    def _find(self, key_id: bytes) -> AESGCM:
+        """A key that is not known may be newer than this process: the folder is read again."""
+        if key_id not in self._ciphers and self._folder is not None:
+            for found, key in _local_keys(self._folder).items():
+                self._ciphers.setdefault(bytes.fromhex(found), AESGCM(key))
+        try:
+            return self._ciphers[key_id]
+        except KeyError:
+            raise SealError(f"encrypted with an unknown key {key_id.hex()}") from None
 
     def reencrypt(self, blob: bytes, *, table: str, column: str, row: str) -> bytes:
         """Return the same secret under the newest key."""
         plaintext = self.decrypt(blob, table=table, column=column, row=row)
         return self.encrypt(plaintext, table=table, column=column, row=row)
+
+
+def _local_keys(folder: Path) -> dict[str, bytes]:
+    found = find(folder, ".local.key")
+    return {key_id: base64.b64decode(path.read_bytes()) for key_id, path in found.items()}
 
 
 def _key_id(blob: bytes) -> bytes:

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import hmac
 import re
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -32,14 +31,12 @@ from shared.db.pool import transaction
 from shared.events.audit import AuditRecorded
 from shared.events.devices import DeviceUnenrolled
 from shared.events.groups import DeviceGroups, GroupState
-from shared.runtime import running
-from shared.runtime.boot import serving
 from shared.runtime.clock import FixedClock
 from shared.runtime.outbound import Limits, opened
 from shared.runtime.testing import Answer, Trial, trial
+from shared.sealed import WEBHOOK_KEYS, LocalCipher
 from tests.console.browsing import Browser, later, signed_in
 from tests.console.by_provider import events
-from tools.cli import services
 from tools.embedded.testing import MakeDatabase
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -100,6 +97,10 @@ async def service(make_database: MakeDatabase, tmp_path: Path) -> AsyncIterator[
     dsn = await make_database("console")
     async with trial(SERVICE, dsn, tmp_path, clock=FixedClock(NOW), environ=environ) as found:
         yield found
+
+
+def _cipher(service: Trial) -> LocalCipher:
+    return LocalCipher.load(service.context.settings.keys_dir / WEBHOOK_KEYS)
 
 
 async def _made(owner: Browser, url: str, **more: Any) -> tuple[UUID, bytes]:
@@ -296,7 +297,7 @@ async def test_a_worker_that_died_leaves_its_claims_to_the_next(
     await _happens(service)
     context = service.context
     async with opened(context.settings) as client:
-        dying = Sending(context.pool, context.clock, context.cipher, client)
+        dying = Sending(context.pool, context.clock, _cipher(service), client)
         await dying.run()
         await receiver.reaches(1)
         await dying.aclose()
@@ -315,7 +316,8 @@ async def test_many_workers_tell_each_event_once(service: Trial, receivers: Any)
         await _happens(service)
     context = service.context
     async with opened(context.settings) as client:
-        workers = [Sending(context.pool, context.clock, context.cipher, client) for _ in range(3)]
+        cipher = _cipher(service)
+        workers = [Sending(context.pool, context.clock, cipher, client) for _ in range(3)]
         for worker in workers:
             await worker.run()
         for worker in workers:
@@ -420,37 +422,6 @@ async def test_nobody_wants_anything_and_nothing_is_asked(service: Trial) -> Non
     assert await service.parts.values[WEBHOOKS].every() == []
     await _happens(service)
     assert await _states(service) == []
-
-
-async def test_the_worker_apart_tells_and_cannot_sign(
-    service: Trial, receivers: Any, tmp_path: Path
-) -> None:
-    """`muster run webhooks`: its folder of keys holds no token key, and it needs no broker."""
-    owner, receiver = await signed_in(service, role="owner"), await receivers()
-    await _made(owner, receiver.url)
-    await _happens(service)
-    apart = tmp_path / "apart"
-    shutil.copytree(tmp_path / "console", apart / "console")
-    shutil.copytree(tmp_path / "public", apart / "public")
-    for key in (apart / "console").glob("*.token.key"):
-        key.unlink()
-    environ = {
-        "MUSTER_DATABASE_URL": service.context.settings.database_url,
-        "MUSTER_KEYS_DIR": str(apart),
-        "MUSTER_INTERNAL_PORT": "0",
-        "MUSTER_OUTBOUND_LOOPBACK": "true",
-    }
-    worker = services.load("webhooks")
-    async with serving([worker], environ, roles=["worker"]) as process:
-        await receiver.reaches(1)
-        signer = process.services["console"].context.tokens.signer
-    forged = signer.access("tester", "console", ["webhook.read"], timedelta(minutes=5))
-    headers = {"Authorization": f"Bearer {forged}"}
-    answer = await service.send("api", "GET", "/api/v1/console/webhooks", None, headers)
-    assert answer.status == 401
-    with pytest.raises(FileNotFoundError, match="token key"):
-        async with running.opened(SERVICE, environ):
-            pass
 
 
 async def test_the_console_leaves_the_sending_to_it(service: Trial) -> None:

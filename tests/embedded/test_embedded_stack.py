@@ -14,6 +14,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from shared.events import registry
+from tools.embedded import databases
 from tools.embedded.errors import AlreadyRunningError, EmbeddedError
 from tools.embedded.home import Home
 from tools.embedded.kafka import survivor
@@ -71,7 +72,9 @@ async def test_settings_lie_where_only_we_can_read_them(own_home: Home) -> None:
             assert line in file.read_text().splitlines()
     shown = repr(running)
     kept = [path for path in own_home.secrets.iterdir() if path.suffix != ".env"]
-    assert len(kept) == 2 * len(registry.SERVICES) + 3
+    assert len(kept) == 2 * len(registry.SERVICES) + len(databases.WORKERS) + 3
+    worker = (own_home.secrets / "webhooks.env").read_text()
+    assert worker == f"MUSTER_CONSOLE_DATABASE_URL={running.workers['webhooks']}\n"
     assert not [path.name for path in kept if path.read_text().strip() in shown]
 
 

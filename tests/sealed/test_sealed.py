@@ -24,7 +24,6 @@ from shared.sealed import (
     SealError,
     contexts,
     ensure_service_keys,
-    keys,
     rotate_service_keys,
     token_key,
 )
@@ -141,13 +140,12 @@ def test_every_damaged_octet_is_noticed(root: Path) -> None:
             ours.open(text, purpose="push", device_id=DEVICE)
 
 
-def test_rotation_keeps_the_old_readable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotation_keeps_the_old_readable(root: Path) -> None:
     ours = Keyring.load(root / "push_notifier")
     public = PublicKeys(root / "public")
     old_key = public.newest("push_notifier")
     old = public.seal("push_notifier", b"old", purpose="push", device_id=DEVICE)
-    for later in (1, 2):
-        monkeypatch.setattr(keys, "datetime", _Later(later))
+    for _ in range(2):
         rotate_service_keys(root, "push_notifier")
     new_key = public.newest("push_notifier")
     assert new_key.key_id > old_key.key_id
@@ -156,19 +154,6 @@ def test_rotation_keeps_the_old_readable(root: Path, monkeypatch: pytest.MonkeyP
     # A keyring loaded before the rotation reads the folder again for a key it does not know.
     assert ours.open(new, purpose="push", device_id=DEVICE) == b"new"
     assert ours.open(old, purpose="push", device_id=DEVICE) == b"old"
-
-
-class _Later:
-    """datetime.now, some seconds from now."""
-
-    def __init__(self, seconds: int) -> None:
-        self._seconds = seconds
-
-    def now(self, zone: object) -> object:
-        from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - the module's name is patched
-
-        assert zone is UTC
-        return datetime.now(UTC) + timedelta(seconds=self._seconds)
 
 
 def test_keys_are_made_once_and_private(root: Path) -> None:
@@ -242,9 +227,8 @@ def test_local_rotation() -> None:
     old = LocalCipher({OLD: b"k" * 32})
     blob = old.encrypt(b"pin", **PLACE)
     both = LocalCipher({OLD: b"k" * 32, NEW: b"n" * 32})
-    assert both.needs_rotation(blob)
+    assert (both.newest, both.older) == (NEW, [OLD])
     renewed = both.reencrypt(blob, **PLACE)
-    assert not both.needs_rotation(renewed)
     assert LocalCipher({NEW: b"n" * 32}).decrypt(renewed, **PLACE) == b"pin"
     with pytest.raises(SealError, match="unknown key"):
         LocalCipher({NEW: b"n" * 32}).decrypt(blob, **PLACE)
@@ -252,9 +236,15 @@ def test_local_rotation() -> None:
 
 def test_local_keys_from_files(root: Path) -> None:
     folder = root / "command_queue"
-    blob = LocalCipher.load(folder).encrypt(b"pin", **PLACE)
-    rotate_service_keys(root, "command_queue")
-    assert LocalCipher.load(folder).decrypt(blob, **PLACE) == b"pin"
+    before = LocalCipher.load(folder)
+    blob = before.encrypt(b"pin", **PLACE)
+    for _ in range(3):  # within one second
+        rotate_service_keys(root, "command_queue")
+    after = LocalCipher.load(folder)
+    assert before.newest == min(after.older)
+    assert after.decrypt(blob, **PLACE) == b"pin"
+    # What is not started anew yet reads what others write with the new key.
+    assert before.decrypt(after.encrypt(b"new", **PLACE), **PLACE) == b"new"
 
 
 @pytest.mark.parametrize("bad", [{}, {OLD: b"short"}, {"00": b"k" * 32}])

@@ -29,6 +29,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "tokens": ("token",),
     "run": ("run", "migrate"),
+    "keys": ("keys",),
     "repair": ("rebuild", "db"),
     "generate": ("generate",),
 }

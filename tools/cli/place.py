@@ -47,9 +47,11 @@ def forget(at: Home) -> None:
     _file(at).unlink(missing_ok=True)
 
 
-def service_environment(service: str) -> dict[str, str]:
-    """The settings that `muster up` left for one service, for commands beside it."""
-    path = home().secrets / f"{service}.env"
+def service_environment(service: str, worker: str | None = None) -> dict[str, str]:
+    """The settings that `muster up` left for one service, or a worker of it, for commands beside
+    it.
+    """
+    path = home().secrets / f"{worker or service}.env"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -60,12 +62,14 @@ def service_environment(service: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def environment_of(service: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment_of(
+    service: str, environ: Mapping[str, str] = os.environ, *, worker: str | None = None
+) -> dict[str, str]:
     """The process's own environment; where that says nothing, the embedded one's."""
     named = ("DATABASE_URL", f"{service.upper()}_DATABASE_URL")
     if any(f"MUSTER_{name}" in environ for name in named):
         return dict(environ)
-    return {"MUSTER_KEYS_DIR": str(home().keys), **service_environment(service), **environ}
+    return {"MUSTER_KEYS_DIR": str(home().keys), **service_environment(service, worker), **environ}
 
 
 def _file(at: Home) -> Path:

@@ -52,7 +52,8 @@ def add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(arguments: argparse.Namespace) -> int:
     service = services.load(arguments.service)
-    environ = place.environment_of(service.name)
+    worker = arguments.service if arguments.service in services.WORKERS else None
+    environ = place.environment_of(service.name, worker=worker)
     roles: Sequence[Role] = arguments.role or ROLES
     if service.jobs_only:
         roles = ["worker"]

@@ -4,13 +4,16 @@ architecture §1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 from urllib.parse import quote, urlsplit
 
 import asyncpg
 
 DATABASE = "muster"
+WORKERS: Mapping[str, str] = {"webhooks": "console"}
+"""Processes that may do less than their service: each has a role of its own in the service's
+schema, where `services/<service>/rights.sql` says what it has."""
 
 # Identifiers and literals are quoted by PostgreSQL itself: utility statements take no parameters.
 CREATE_ROLE = """
@@ -46,6 +49,12 @@ def role_of(service: str) -> str:
     return f"muster_{service}"
 
 
+def with_workers(services: Iterable[str]) -> list[str]:
+    """The services, and the workers of theirs that have roles."""
+    known = list(services)
+    return known + [worker for worker, service in WORKERS.items() if service in known]
+
+
 def dsn_of(admin_dsn: str, service: str, password: str | None, database: str = DATABASE) -> str:
     """Return the address of a database on the same server, as the service's role."""
     address = urlsplit(admin_dsn)
@@ -59,8 +68,8 @@ def dsn_of(admin_dsn: str, service: str, password: str | None, database: str = D
 async def provision(
     admin_dsn: str, passwords: Mapping[str, str], *, database: str = DATABASE
 ) -> dict[str, str]:
-    """Create what is missing, set every role's password and defaults; return each service's dsn.
-    Repeatable.
+    """Create what is missing, set every role's password and defaults; return each one's dsn.
+    `passwords` are those of services and workers. Repeatable.
     """
     admin = await asyncpg.connect(admin_dsn)
     try:
@@ -81,12 +90,13 @@ async def provision(
 
 
 async def create_role(admin: Connection, service: str, password: str | None) -> None:
-    """Create a service's login role, or bring it up to date."""
+    """Create the login role of a service or worker, or bring it up to date."""
     role = role_of(service)
     await _execute(admin, CREATE_ROLE, role)
     if password:
         await _execute(admin, SET_PASSWORD, role, password)
-    for name, value in (DEFAULTS | {"search_path": role}).items():
+    path = role_of(WORKERS.get(service, service))
+    for name, value in (DEFAULTS | {"search_path": path}).items():
         await _execute(admin, SET_DEFAULT, role, name, value)
 
 
@@ -95,7 +105,8 @@ async def open_schemas(inside: Connection, database: str, services: list[str]) -
     await admit(inside, database, services)
     await inside.execute(CLOSE_PUBLIC)
     for service in services:
-        await _execute(inside, CREATE_SCHEMA, role_of(service))
+        if service not in WORKERS:
+            await _execute(inside, CREATE_SCHEMA, role_of(service))
 
 
 async def admit(admin: Connection, database: str, services: list[str]) -> None:

@@ -53,6 +53,8 @@ class Running:
     services: Mapping[str, Access]
     postgres_admin: str = field(repr=False)
     kafka_admin: topics.Login
+    workers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The dsn of each worker that has a role of its own."""
 
     def environment(self) -> dict[str, str]:
         """Return the settings of all services together."""
@@ -207,7 +209,8 @@ class Embedded:
                 await self._postgres.start()
                 admin = self._postgres.admin_dsn
             step.note("schemas and roles")
-            passwords = {name: self.home.password(f"postgres-{name}") for name in self._services}
+            roles = databases.with_workers(self._services)
+            passwords = {name: self.home.password(f"postgres-{name}") for name in roles}
             dsns = await _reached(databases.provision(admin, passwords))
             step.note("ready")
         return admin, dsns
@@ -240,13 +243,18 @@ class Embedded:
             return topics.Login(kafka_admin.bootstrap, service, passwords[service])
 
         services = {name: Access(dsns[name], login(name)) for name in self._services}
-        return Running(services, postgres_admin, kafka_admin)
+        workers = {name: dsn for name, dsn in dsns.items() if name not in services}
+        return Running(services, postgres_admin, kafka_admin, workers)
 
     def _write_environments(self, running: Running) -> None:
         """Leave each service's settings where a process of its own can read them."""
         for service, access in running.services.items():
             lines = [f"{name}={value}" for name, value in access.environment(service).items()]
             write_private(self.home.secrets / f"{service}.env", "\n".join(lines) + "\n")
+        for worker, dsn in running.workers.items():
+            service = databases.WORKERS[worker].upper()
+            line = f"MUSTER_{service}_DATABASE_URL={dsn}\n"
+            write_private(self.home.secrets / f"{worker}.env", line)
 
 
 async def _reached(provision: Awaitable[dict[str, str]]) -> dict[str, str]:

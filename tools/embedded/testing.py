@@ -108,7 +108,7 @@ class Databases:
                 await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
                 made.append(name)
                 # A clone takes over everything but who may connect.
-                await databases.admit(admin, name, [service])
+                await databases.admit(admin, name, databases.with_workers([service]))
             return self._dsn(service, name)
 
         try:
@@ -125,7 +125,8 @@ class Databases:
             if known:
                 return known
             name = f"{self._prefix}_{service}_{'migrated' if migrated else 'empty'}"
-            await databases.provision(self._admin_dsn, {service: self._password}, database=name)
+            passwords = dict.fromkeys(databases.with_workers([service]), self._password)
+            await databases.provision(self._admin_dsn, passwords, database=name)
             if migrated:
                 await self._migrate(service, name)
             self._templates[service, migrated] = name
@@ -222,7 +223,8 @@ async def secure_postgres(parent: Home) -> AsyncIterator[SecurePostgres]:
     home = _apart(parent)
     server = Postgres(home, home.ports(["postgres"])["postgres"])
     async with running(server):
-        passwords = {name: home.password(f"postgres-{name}") for name in registry.SERVICES}
+        roles = databases.with_workers(registry.SERVICES)
+        passwords = {name: home.password(f"postgres-{name}") for name in roles}
         yield SecurePostgres(server, await databases.provision(server.admin_dsn, passwords))
 
 

@@ -1,0 +1,30 @@
+"""What push_notifier encrypts, after its keys were rotated and the old ones were taken away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.push_notifier.certificates import Certificates
+from services.push_notifier.sending import Sender
+from shared.events.base import uuid7
+from shared.sealed import LocalCipher
+from tests.push_notifier.test_push_flow import TOKEN, Road, road
+from tests.renewed import renewed
+
+__all__ = ["road"]
+
+
+async def test_pushes_go_on(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = tmp_path / "keys"
+    held = await renewed("push_notifier", road.pool, keys, monkeypatch)
+    assert held["push_certificate.key"] == 1
+    device = uuid7()
+    channel = await road.enroll(device, TOKEN, road.clock.now())
+    await road.queue(device, channel)
+    cipher = LocalCipher.load(keys / "push_notifier")
+    anew = Certificates(road.pool, cipher, road.calls, road.settings, road.clock)
+    await Sender(road.pool, road.keyring, anew, road.settings, road.clock).run()
+    assert road.tokens_pushed() == [TOKEN]
+    anew.close()
