@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -18,6 +20,7 @@ from shared.sealed import LocalCipher, SealError
 
 PURPOSE = "approve command"
 _NONE = bytes(16)
+_SALT = 32
 Open = Callable[[bytes], bytes]
 _Target = tuple[UUID, UUID | None, bytes | None]
 """Device, named channel, what it alone would get."""
@@ -28,10 +31,13 @@ def frozen(
     hold: Hold,
     document: bytes,
     chunks: Sequence[Chunk],
-    clear: Open,
+    cipher: LocalCipher | None,
     now: datetime,
 ) -> Holding:
-    """`document`: as devices get it; `clear` opens what is stored of single devices'."""
+    """`document`: as devices get it; `cipher`: what single devices' are stored under, where they
+    hold secrets.
+    """
+    clear, salt = opener(command_id, cipher), secrets.token_bytes(_SALT) if cipher else b""
     targets: list[_Target] = []
     for chunk in chunks:
         nothing = [None] * len(chunk.device_ids)
@@ -39,7 +45,7 @@ def frozen(
             chunk.device_ids, chunk.channel_ids or nothing, chunk.bodies or nothing, strict=True
         )
         targets += [
-            (device, channel, None if body is None else _sha(clear(body)))
+            (device, channel, None if body is None else _sha(clear(body), salt))
             for device, channel, body in named
         ]
     targets.sort(key=lambda one: (one[0].bytes, one[1].bytes if one[1] else b""))
@@ -49,10 +55,11 @@ def frozen(
         why=hold.why,
         needs=hold.needs,
         not_before=now + hold.wait,
-        content=_sha(document),
+        content=_sha(document, salt),
         device_ids=[one[0] for one in targets],
         channel_ids=channels if any(channels) else None,
         bodies=bodies if any(bodies) else None,
+        salt=cipher.encrypt(salt, **_place(command_id)) if cipher else None,
     )
 
 
@@ -91,10 +98,14 @@ def opener(command_id: UUID, cipher: LocalCipher | None) -> Open:
 async def changed(tx: Connection, held: Held, cipher: LocalCipher) -> str | None:
     """What differs between what was frozen and what would be handed out now; None: nothing."""
     clear = opener(held.command_id, cipher if held.secret else None)
+    try:
+        salt = cipher.decrypt(held.salt, **_place(held.command_id)) if held.salt else b""
+    except SealError:
+        return "what was frozen of it does not open"
 
     def differs(body: bytes | None, approved: bytes | None) -> bool:
         try:
-            return (None if body is None else _sha(clear(body))) != approved
+            return (None if body is None else _sha(clear(body), salt)) != approved
         except SealError:
             return True
 
@@ -118,5 +129,10 @@ def _targets(held: Held) -> list[_Target]:
     return list(named)
 
 
-def _sha(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+def _sha(document: bytes, salt: bytes) -> bytes:
+    """Salted where it holds a secret: approvers and auditors see what is signed."""
+    return hmac.digest(salt, document, "sha256") if salt else hashlib.sha256(document).digest()
+
+
+def _place(command_id: UUID) -> dict[str, str]:
+    return {"table": "holding", "column": "salt", "row": str(command_id)}

@@ -236,8 +236,8 @@ class Requests:
     def _frozen(self, one: _Prepared, hold: Hold, now: datetime) -> approvals.Holding:
         """What people decide about: the documents as devices would get them."""
         document = wire.render(one.order.command, one.command_id)
-        clear = holding.opener(one.command_id, self._cipher if one.order.secret else None)
-        return holding.frozen(one.command_id, hold, document, one.chunks, clear, now)
+        cipher = self._cipher if one.order.secret else None
+        return holding.frozen(one.command_id, hold, document, one.chunks, cipher, now)
 
     def _row(self, one: _Prepared, hold: Hold | None, now: datetime) -> commands.New:
         ask, order = one.ask, one.order

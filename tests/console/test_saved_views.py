@@ -45,7 +45,8 @@ async def test_what_is_no_list_is_not_saved(view: Console) -> None:
     assert "No view is saved yet" in words_of(await browser.get("/devices"))
     for query in ("platform=toaster", "sort=colour", "x=y", "os=none"):
         assert (await browser.post("/views", {"name": "Bad", "query": query})).status == 400
-    assert (await browser.post("/views", {"name": "", "query": ""})).status == 422
+    for name in ("", "  ", "\t"):
+        assert (await browser.post("/views", {"name": name, "query": ""})).status == 422
     assert await _views(browser) == {}
 
 

@@ -12,9 +12,9 @@ from shared.runtime.http import Reach
 
 HOLD = """
 INSERT INTO holding (
-    command_id, why, needs, not_before, content, device_ids, channel_ids, bodies
+    command_id, why, needs, not_before, content, device_ids, channel_ids, bodies, salt
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 # The command's row is locked first: approvals, cancels and expiry of one command come in turn.
 HELD = """
@@ -22,7 +22,7 @@ SELECT c.command_id, c.ordinal, c.kind, c.request_type, c.command_class, c.summa
        c.reason, c.hold_reason, c.target_count, c.created_at, c.expires_at, c.body, c.secret,
        c.reach, c.priority, c.correlation_id, c.traceparent,
        h.why, h.needs, h.not_before, h.content, h.device_ids, h.channel_ids,
-       h.bodies
+       h.bodies, h.salt
 FROM command AS c JOIN holding AS h USING (command_id)
 WHERE c.command_id = $1 AND c.state = 'held'
 FOR UPDATE OF c
@@ -136,6 +136,8 @@ class Holding:
     device_ids: Sequence[UUID]
     channel_ids: Sequence[UUID | None] | None
     bodies: Sequence[bytes | None] | None
+    salt: bytes | None
+    """Encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class Held:
     device_ids: list[UUID]
     channel_ids: list[UUID | None] | None
     bodies: list[bytes | None] | None
+    salt: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

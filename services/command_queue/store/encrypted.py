@@ -15,6 +15,7 @@ ENCRYPTED: Final = (
     EncryptedColumn("parked", "bodies", _OF_COMMAND, place=_BODY, many=True),
     EncryptedColumn("waiting", "body", _OF_COMMAND, place=_BODY),
     EncryptedColumn("pending", "body", _OF_COMMAND, place=_BODY),
+    EncryptedColumn("holding", "salt", _OF_COMMAND),
     EncryptedColumn("request_key", "digest", _OF_COMMAND),
     EncryptedColumn("outcome", "secrets", "command_id || ':' || channel_id"),
     EncryptedColumn("escrow", "sealed", "secret_id::text"),

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.console.http.device_links import ListQuery
 from services.console.http.keys import SAVED_VIEWS
@@ -28,7 +28,7 @@ class NewView(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
     query: Annotated[str, Field(max_length=4000)] = ""
     shared: bool = False
 
@@ -81,7 +81,7 @@ async def save(request: web.Request) -> web.StreamResponse:
     """POST /views: give the list that is shown a name."""
     form, who = parse_form(request, NewView), person(request).caller
     query = _checked(request, form.query)
-    await request.config_dict[SAVED_VIEWS].save(who, form.name.strip(), query, shared=form.shared)
+    await request.config_dict[SAVED_VIEWS].save(who, form.name, query, shared=form.shared)
     return go_to(f"/devices?{query}" if query else "/devices")
 
 
@@ -102,7 +102,7 @@ async def save_by_api(request: web.Request) -> web.StreamResponse:
     body = await parse_body(request, NewView)
     query = _checked(request, body.query)
     views = request.config_dict[SAVED_VIEWS]
-    view_id = await views.save(caller(request), body.name.strip(), query, shared=body.shared)
+    view_id = await views.save(caller(request), body.name, query, shared=body.shared)
     return render(MadeView(view_id=view_id))
 
 
