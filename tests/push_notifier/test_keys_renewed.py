@@ -10,10 +10,8 @@ from services.push_notifier.certificates import Certificates
 from services.push_notifier.sending import Sender
 from shared.events.base import uuid7
 from shared.sealed import LocalCipher
-from tests.push_notifier.test_push_flow import TOKEN, Road, road
+from tests.push_notifier.road import TOKEN, Road
 from tests.renewed import renewed
-
-__all__ = ["road"]
 
 
 async def test_pushes_go_on(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
