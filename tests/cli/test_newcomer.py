@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,43 @@ def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
 def test_each_command_has_one_line_in_the_help() -> None:
     lines = parser().format_help().splitlines()
     assert any(line.split()[:1] == ["dead-letters"] and "gave up" in line for line in lines)
+
+
+def _named(requirements: str) -> set[str]:
+    pinned = (ROOT / "requirements" / requirements).read_text().splitlines()
+    return {line.partition("==")[0] for line in pinned if "==" in line and line[0] != " "}
+
+
+def _without_packages_of_developers(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run `muster` as `make up` has installed it."""
+    only = _named("dev.txt") - _named("embedded.txt")
+    gone = [
+        module
+        for module, packages in packages_distributions().items()
+        if all(one.lower().replace("_", "-") in only for one in packages)
+    ]
+    assert "yaml" in gone
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({gone!r}))\n"
+        "from tools.cli.main import main\n"
+        f"sys.exit(main({list(words)!r}))\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_help_needs_no_packages_of_developers() -> None:
+    done = _without_packages_of_developers("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "dead-letters" in done.stdout
+
+
+@pytest.mark.parametrize("what", ["events", "monitoring"])
+def test_what_only_developers_can_make_says_how(what: str) -> None:
+    done = _without_packages_of_developers("generate", what, "--check")
+    assert done.returncode == 1
+    assert done.stderr == f"muster: yaml is not installed: `make {what}` sees to it\n"
 
 
 def test_a_lost_server_says_what_to_do(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 
-from tools.cli import generate_events, generate_openapi
-from tools.monitoring import generate as generate_monitoring
+from tools.cli.errors import CliError
 
+# Imported when they are run: they need packages that only developers have.
 _MADE = {
-    "events": generate_events.main,
-    "openapi": generate_openapi.main,
-    "monitoring": generate_monitoring.main,
+    "events": "tools.cli.generate_events",
+    "openapi": "tools.cli.generate_openapi",
+    "monitoring": "tools.monitoring.generate",
 }
 
 
@@ -22,4 +23,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return _MADE[arguments.what](check=arguments.check)
+    try:
+        maker = import_module(_MADE[arguments.what])
+    except ModuleNotFoundError as error:
+        raise CliError(
+            f"{error.name} is not installed: `make {arguments.what}` sees to it"
+        ) from None
+    status: int = maker.main(check=arguments.check)
+    return status
