@@ -96,15 +96,18 @@ class Relay:
             with waking.listening(self._service, self):
                 while True:
                     begun = time.monotonic()
-                    await self._try_session()
+                    lost = await self._try_session()
                     if time.monotonic() - begun > _LONGEST_PAUSE:
                         pause = _FIRST_PAUSE
+                    if pause in {_FIRST_PAUSE, _LONGEST_PAUSE}:  # not each of the quick tries
+                        self._tell(lost)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
             await self._sending.close()
 
-    async def _try_session(self) -> None:
+    async def _try_session(self) -> Exception | None:
+        """What it was lost by; raises what does not pass by itself."""
         self._turned = time.monotonic()
         self._balance_at = 0.0
         try:
@@ -112,9 +115,14 @@ class Relay:
         except Exception as error:
             if not is_transient(error):
                 raise
+            return error
+        return None
+
+    def _tell(self, lost: Exception | None) -> None:
+        if lost is not None:
             log.warning(
                 "The relay lost the database; it tries again",
-                extra={"service": self._service, "error": describe(error)},
+                extra={"service": self._service, "error": describe(lost)},
             )
 
     async def _session(self) -> None:

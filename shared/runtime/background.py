@@ -13,6 +13,7 @@ import asyncpg
 
 from shared.bus.context import correlation_id
 from shared.bus.ending import ended, is_wanted
+from shared.db.errors import describe, is_transient
 from shared.runtime import metrics
 from shared.runtime.jobs import Job, Wake
 from shared.runtime.logs import SERVICE
@@ -96,7 +97,7 @@ class JobRunner:
                 if is_wanted(error):
                     raise
                 pause = min(job.every, _RETRY_SECONDS)
-                log.exception("A job failed; it goes on", extra={"job": job.name})
+                _tell(job, error)
             finally:
                 self._working.discard(job.name)
             if not self._stopping:
@@ -116,6 +117,15 @@ class JobRunner:
         finally:
             seconds = time.perf_counter() - started
             metrics.JOB_SECONDS.labels(self._service, job.name, result).observe(seconds)
+
+
+def _tell(job: Job, error: BaseException) -> None:
+    """A stack only of what does not pass by itself: of a database that is away it says nothing."""
+    if is_transient(error):
+        known = {"job": job.name, "error": describe(error)}
+        log.error("A job failed; it goes on", extra=known)
+    else:
+        log.error("A job failed; it goes on", extra={"job": job.name}, exc_info=error)
 
 
 async def keep_running(service: str, what: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import orjson
 
 from shared.bus.context import correlation_id
-from shared.db.errors import describe, quotes_values
+from shared.db.errors import describe, is_transient, quotes_values
 from shared.runtime import metrics
 from shared.runtime.redaction import HIDDEN, redact, redact_text
 from shared.runtime.traces import current_ids
@@ -23,7 +23,9 @@ SERVICE: ContextVar[str] = ContextVar("service", default="-")
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _QUIET_SECONDS = 30.0
-_NOISY = ("aiokafka", "aiohttp", "asyncio", "opentelemetry")
+_CLIENTS = ("aiokafka", "asyncpg")
+"""Of servers that may be away: what they say of that needs no stack."""
+_NOISY = (*_CLIENTS, "aiohttp", "asyncio", "opentelemetry")
 
 
 class JsonFormatter(logging.Formatter):
@@ -43,7 +45,11 @@ class JsonFormatter(logging.Formatter):
         extra = {k: v for k, v in record.__dict__.items() if k not in _STANDARD}
         line.update(redact(extra))
         if record.exc_info:
-            line["trace"] = redact_text(self.formatException(record.exc_info))
+            error = record.exc_info[1]
+            if error is not None and _is_of(record, _CLIENTS) and is_transient(error):
+                line["error"] = redact_text(describe(error))
+            else:
+                line["trace"] = redact_text(self.formatException(record.exc_info))
         return orjson.dumps(line, default=str).decode()
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's
@@ -100,6 +106,10 @@ class RateLimit(logging.Filter):
         return True
 
 
+def _is_of(record: logging.LogRecord, libraries: Sequence[str]) -> bool:
+    return record.name.partition(".")[0] in libraries
+
+
 class _Noisy(logging.Filter):
     """Applies the rate limit to the libraries that repeat themselves."""
 
@@ -108,8 +118,7 @@ class _Noisy(logging.Filter):
         self._limit = RateLimit()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        noisy = record.name.partition(".")[0] in _NOISY
-        return not noisy or self._limit.filter(record)
+        return not _is_of(record, _NOISY) or self._limit.filter(record)
 
 
 class _Lines(logging.StreamHandler[TextIO]):

@@ -67,17 +67,23 @@ async def test_a_wake_ends_the_pause(start: Start) -> None:
     await _until(lambda: len(seen) == 2)
 
 
-async def test_a_failure_is_survived(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "stack"), [(RuntimeError("once"), True), (ConnectionRefusedError(111, "no"), False)]
+)
+async def test_a_failure_is_survived_and_told_with_its_stack_if_that_says_something(
+    start: Start, caplog: pytest.LogCaptureFixture, error: Exception, stack: bool
+) -> None:
     tries: list[int] = []
 
     async def run() -> None:
         tries.append(1)
         if len(tries) == 1:
-            raise RuntimeError("once")
+            raise error
 
     start([Job("clumsy", every=0.01, run=run)])
     await _until(lambda: len(tries) > 2)
-    assert "A job failed" in caplog.text
+    [told] = [one for one in caplog.records if "A job failed" in one.message]
+    assert bool(told.exc_info) is stack
 
 
 async def test_a_single_job_runs_in_one_process(start: Start) -> None:

@@ -132,6 +132,28 @@ def test_after_the_pause_it_says_how_many_were_left_out() -> None:
     assert _line(record)["suppressed"] == 7
 
 
+@pytest.mark.parametrize(
+    ("logger", "error", "short"),
+    [
+        ("asyncpg.pool", ConnectionRefusedError(111, "refused"), True),
+        ("asyncpg.pool", KeyError("a fault"), False),
+        ("asyncio", ConnectionRefusedError(111, "nobody fetched it"), False),
+        ("shared.bus.runner", ConnectionRefusedError(111, "refused"), False),
+    ],
+)
+def test_that_a_server_is_away_is_told_by_its_client_without_a_stack(
+    logger: str, error: Exception, short: bool
+) -> None:
+    record = logging.LogRecord(logger, logging.WARNING, "f", 1, "x", (), None)
+    try:
+        raise error
+    except type(error):
+        record.exc_info = sys.exc_info()
+    line = _line(record)
+    assert ("trace" not in line) is short
+    assert ("ConnectionRefusedError" in line.get("error", "")) is short
+
+
 def test_errors_that_quote_values_are_named_without_them() -> None:
     """PostgreSQL and pydantic repeat what they were given, also where another error tells of it."""
 
