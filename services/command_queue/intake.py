@@ -146,5 +146,7 @@ def _audited(request: _Request, accepted: Accepted) -> Event:
         "state": accepted.state,
         "targets": accepted.target_count,
     }
+    if accepted.target_count == 1 and request.ask.device_ids:
+        after["device"] = str(request.ask.device_ids[0])
     event = audited(request.by, "command.create", str(accepted.command_id), after=after)
     return event.along(request.ask.correlation_id, request.ask.traceparent)

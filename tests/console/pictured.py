@@ -16,6 +16,7 @@ COMMANDS = "/api/v1/commands"
 COMMAND_ID = uuid7()
 GROUP_ID = uuid7()
 POLICY_ID = uuid7()
+SECRET_ID = uuid7()
 PEOPLE = ("Ada", "Grace", "Jonas", "Tove", "Emil", "Mary", "Alan", "Edsger", "Barbara", "Linus")
 KINDS = (
     (Platform.IOS, "iPhone", "iPhone 15", "iPhone15,4", "17.6.1"),
@@ -103,6 +104,8 @@ def others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     _grouped(calls, devices, actor)
     _judged(calls, actor)
     _kept(calls, devices[5], actor)
+    _made(calls)
+    _installed(calls, devices[3])
     for path, answer in answers.items():
         calls.answers["command_queue", path] = answer
     calls.answers["inventory", f"/api/v1/inventory/devices/{devices[3]}/facts"] = {
@@ -202,10 +205,49 @@ def others(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:
     }
 
 
+def _made(calls: RecordedCalls) -> None:
+    """What is shown once, to whoever made it."""
+    calls.answers["enrollment", "/api/v1/enrollment/credentials"] = {
+        "name": "Field phones",
+        "max_uses": 10,
+        "expires_at": (START + timedelta(days=7)).isoformat(),
+        "enroll_url": "https://mdm.example.org/enroll/7c1f0b64d2a94e0c9d5be0c1a7f3",
+    }
+    lines = ["MIICijCCAXICAQAwRTELMAkGA1UEBhMCQVUxEzARBgNVBAgMClNvbWUtU3RhdGU0"] * 8
+    begun, ended = "-----BEGIN CERTIFICATE REQUEST-----", "-----END CERTIFICATE REQUEST-----"
+    request = {"csr": "\n".join([begun, *lines, ended])}
+    calls.answers["push_notifier", "/api/v1/push/certificate-request"] = request
+
+
+def _installed(calls: RecordedCalls, phone: UUID) -> None:
+    """Apps and profiles of a phone."""
+    since = (START - timedelta(days=12)).isoformat()
+    told: dict[str, Any] = {"next": None, "reported_at": (START - timedelta(hours=3)).isoformat()}
+    app: dict[str, Any] = {"version": "4021", "since": since, "managed": None}
+    profile: dict[str, Any] = {"organization": "Example", "uuid": "u", "since": since}
+    profile |= {"encrypted": False, "managed": True, "removal_disallowed": True}
+    unmanaged = {"organization": None, "managed": False, "removal_disallowed": False}
+    path = f"/api/v1/inventory/devices/{phone}"
+    calls.answers["inventory", f"{path}/applications?limit=50"] = told | {
+        "items": [
+            app | {"identifier": "com.example.tour", "name": "Tour plan", "short_version": "4.2"},
+            app | {"identifier": "org.example.van", "name": "Van", "managed": True},
+            app | {"identifier": "name:Calculator", "name": None, "version": None},
+        ]
+    }
+    calls.answers["inventory", f"{path}/profiles?limit=50"] = told | {
+        "items": [
+            profile | {"identifier": "org.example.mdm", "name": "Device management"},
+            profile | {"identifier": "org.example.wifi", "name": "Wi-Fi of the depots"},
+            profile | unmanaged | {"identifier": "net.elsewhere.beta", "name": "Beta programme"},
+        ]
+    }
+
+
 def _kept(calls: RecordedCalls, mac: UUID, actor: str) -> None:
     """PINs that a Mac was locked by: one that holds, and one that it never got."""
     holds = {
-        "secret_id": str(uuid7()),
+        "secret_id": str(SECRET_ID),
         "kind": "lock_pin",
         "command_id": str(COMMAND_ID),
         "actor": actor,
@@ -216,8 +258,11 @@ def _kept(calls: RecordedCalls, mac: UUID, actor: str) -> None:
     }
     cancelled = {"state": "cancelled", "revealed_at": None}
     former = holds | cancelled | {"created_at": (START - timedelta(days=3)).isoformat()}
+    former |= {"secret_id": str(uuid7())}
     path = f"{COMMANDS}/devices/{mac}/secrets"
     calls.answers["command_queue", path] = {"items": [holds, former]}
+    shown = {"kind": "lock_pin", "value": "492817"}
+    calls.answers["command_queue", f"{path}/{SECRET_ID}/reveal"] = shown
 
 
 def _grouped(calls: RecordedCalls, devices: list[UUID], actor: str) -> None:

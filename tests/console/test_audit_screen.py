@@ -54,6 +54,30 @@ async def test_who_what_and_whom_have_names(view: Console, browser: Browser) -> 
     assert not [one for one in (device, group, command, browser.account_id) if str(one) in text]
 
 
+async def test_a_command_is_called_by_what_it_does_and_to_whom(
+    view: Console, browser: Browser
+) -> None:
+    device = await view.device(name="Ada's iPhone")
+    lock, restart, forgotten = (str(uuid7()) for _ in range(3))
+    one = {"kind": "device.lock", "targets": 1, "device": str(device)}
+    await _done(view, "command.create", target=lock, after=one)
+    await _done(view, "command.create", target=restart, after={"kind": "raw", "targets": 1200})
+    await _done(view, "command.cancel", target=restart)
+    await _done(view, "command.cancel", target=forgotten)
+    page = await browser.get("/audit")
+    text = words_of(page)
+    for said in (
+        "Command: create ada Lock Ada's iPhone",
+        "Command: create ada Send a raw command to 1,200 devices",
+        "Command: cancel ada Send a raw command to 1,200 devices",
+        "Command: cancel ada A command",
+    ):
+        assert said in text, said
+    entry = await _done(view, "command.approve", target=lock)
+    text = (await browser.get(f"/audit/entries/{entry}")).text
+    assert f'<a href="/commands/{lock}">Lock Ada&#39;s iPhone</a>' in text
+
+
 async def test_filters_stand_in_the_url(view: Console, browser: Browser) -> None:
     me = f"account:{browser.account_id}"
     device = await view.device(name="Ada's iPhone", serial="C39XK001")

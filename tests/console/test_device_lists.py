@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import random
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +18,28 @@ from services.console.views.filters import Filters, Order, Place, Sort
 from shared.events import uuid7
 from shared.events.compliance import VerdictState
 from shared.events.devices import CertificateIssued, Ownership, Platform
+from tests.console.browsing import signed_in, words_of
 from tests.console.fleet import START, Console, state
+
+
+async def test_newcomers_are_counted_of_ones_own_devices(view: Console) -> None:
+    old = await view.device(name="old")
+    first = await signed_in(view.service, everywhere=["inventory.read"])
+    [asked] = re.findall(r'hx-get="(/devices/newcomers[^"]+)"', (await first.get("/devices")).text)
+    assert str(old) not in asked
+    new = await view.device(name="new", tags=["x"])
+    group_id = await view.group("Paris", new)
+    mine = await signed_in(view.service, groups={group_id: ["inventory.read"]})
+    theirs = await signed_in(view.service, groups={uuid7(): ["inventory.read"]})
+    for browser, query, said in (
+        (first, "", "1 new device matches: show it"),
+        (first, "&q=new", "1 new device matches: show it"),
+        (first, "&q=old", ""),
+        (first, "&tag=y", ""),
+        (mine, "", "1 new device matches: show it"),
+        (theirs, "", ""),
+    ):
+        assert words_of(await browser.get(html.unescape(asked) + query)) == said
 
 
 async def test_a_device_is_shown_as_the_events_tell(view: Console) -> None:

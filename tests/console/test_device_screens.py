@@ -69,6 +69,36 @@ async def test_the_list_is_walked_by_its_links(view: Console, browser: Browser) 
     assert "5 devices" in first
 
 
+@pytest.mark.parametrize(
+    ("tab", "section", "noun"),
+    [("apps", "applications", "apps"), ("configuration", "profiles", "profiles")],
+)
+async def test_what_is_installed_is_shown_now_and_then(
+    view: Console, calls: RecordedCalls, browser: Browser, tab: str, section: str, noun: str
+) -> None:
+    device_id = await view.device(name="a")
+    api = f"/api/v1/inventory/devices/{device_id}/{section}?limit=50"
+    here = f"/devices/{device_id}?tab={tab}"
+    nothing: dict[str, Any] = {"items": [], "next": None, "reported_at": None}
+    calls.answers["inventory", api] = nothing
+    assert f"It has not said yet which {noun} it has" in words_of(await browser.get(here))
+    calls.answers["inventory", api] = nothing | {"reported_at": "2026-06-01T09:00:00Z"}
+    assert "It said so 2026-06-01T09:00:00Z" in words_of(await browser.get(here))
+    row: dict[str, Any] = {"identifier": HOSTILE, "uuid": "u", "since": "2026-05-01T00:00:00Z"}
+    row |= dict.fromkeys(("name", "version", "short_version", "managed", "organization"))
+    row |= {"removal_disallowed": None}
+    at = "2026-05-02T00:00:00Z"
+    past = f"{api}&at=2026-05-02T00%3A00%3A00Z"
+    calls.answers["inventory", past] = {"items": [row], "next": "n/x", "reported_at": None}
+    text = (await browser.get(f"{here}&at={at}")).text
+    assert html.escape(HOSTILE).split(";")[0] in text
+    assert HOSTILE not in text
+    [following] = _links(text, "next")
+    calls.answers["inventory", f"{api}&cursor=n%2Fx&at=2026-05-02T00%3A00%3A00Z"] = nothing
+    assert "What was on this page has gone since" in words_of(await browser.get(following))
+    assert 'hx-trigger="sse:changed" hx-target="#tab"' not in text
+
+
 async def test_a_form_with_empty_fields_is_understood(view: Console, browser: Browser) -> None:
     await view.device(name="a", os_version="17.4")
     await view.device(name="b", os_version="18.0")
@@ -337,7 +367,7 @@ async def test_a_long_page_fits_into_the_address_of_its_news(
     text = (await browser.get("/devices?limit=100")).text
     path = html.unescape(re.findall(r'sse-connect="([^"]+)"', text)[0])
     assert (await browser.get(path)).status == 200
-    assert "sse-connect" not in (await browser.get("/devices?limit=101")).text
+    assert "/devices/live?id=" not in (await browser.get("/devices?limit=101")).text
 
 
 async def test_an_outcome_reaches_the_open_device(view: Console, browser: Browser) -> None:
@@ -378,7 +408,7 @@ async def test_more_changes_than_can_be_named_may_be_anything(
             assert await news.changes(10) == frozenset()  # it listens from now on
         states = [state(device_id) for device_id in devices[:2]]
         await view.service.hears(*states, service="enrollment")
-        assert await everything.changes(10) == frozenset(devices[:2])
+        assert await everything.changes(10) == frozenset([*devices[:2], live.NEWCOMERS])
         states = [state(device_id) for device_id in devices]
         await view.service.hears(*states, service="enrollment")
         assert await everything.changes(10) == frozenset()

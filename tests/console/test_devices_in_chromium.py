@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from playwright.async_api import Page, expect
@@ -13,7 +14,7 @@ from shared.events.compliance import VerdictState
 from shared.events.devices import Platform
 from tests.console.browsing import signed_in
 from tests.console.chromium import NEEDED, for_browsers, free_port, page_of
-from tests.console.fleet import Console
+from tests.console.fleet import START, Console, state
 
 pytestmark = NEEDED
 
@@ -103,6 +104,37 @@ async def test_of_news_that_come_at_once_the_last_stays(view: Console, page: Pag
         await view.device(device_id, name=name)
     await meanwhile
     await expect(page.get_by_role("link", name="third")).to_be_visible()
+
+
+async def test_who_comes_later_is_told_and_shown_when_one_asks(view: Console, page: Page) -> None:
+    await view.device(name="a", platform=Platform.MACOS)
+    await page.goto("/devices?platform=macos&column=serial&column=enrolled")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await view.device(name="b", platform=Platform.IOS)
+    await view.device(name="c", platform=Platform.MACOS, enrolled_at=START + timedelta(hours=1))
+    line = page.get_by_role("status")
+    await expect(line).to_have_text("1 new device matches: show it")
+    await view.device(name="d", platform=Platform.MACOS, enrolled_at=START + timedelta(hours=2))
+    await expect(line).to_have_text("2 new devices match: show them")
+    assert await _names(page) == ["a"]
+    await line.get_by_role("link").click()
+    await expect(page.locator("tbody tr")).to_have_count(3)
+    assert await _names(page) == ["d", "c", "a"]
+    await expect(line).to_have_text("")
+    await expect(page.get_by_role("columnheader", name="Enrolled")).to_be_visible()
+    query = "platform=macos&column=serial&column=enrolled&sort=enrolled&descending=true"
+    assert page.url.endswith(f"/devices?{query}")
+
+
+async def test_many_newcomers_are_counted_so_far_and_no_further(view: Console, page: Page) -> None:
+    await view.device(name="a")
+    await page.goto("/devices")
+    # None is here yet: the page is open before they come.
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await view.service.hears(*(state(uuid7()) for _ in range(100)), service="enrollment")
+    line = page.get_by_role("status")
+    await expect(line).to_have_text("More than 99 new devices match: show them")
+    assert await page.locator("#newcomers[hx-get]").count() == 0
 
 
 async def test_without_scripts_the_list_works_as_well(view: Console, page: Page) -> None:

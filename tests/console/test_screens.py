@@ -5,36 +5,46 @@ dark, desktop and phone. With MUSTER_SCREENSHOTS=FOLDER each is drawn there (mak
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import Any, Final
 
 import pytest
+from aiohttp import web
 from playwright.async_api import Page, ViewportSize
 
-from shared.events import uuid7
-from shared.events.commands import CommandFinished, TargetState
-from shared.events.compliance import VerdictState
-from shared.events.devices import DeviceEnrolled, Ownership
+from services.console.http import pages as rendering
+from services.console.step_up import StepUp
 from shared.runtime.testing import RecordedCalls
 from tests.conftest import REPOSITORY
-from tests.console.auditing import did, hear, told
-from tests.console.browsing import Browser, signed_in
+from tests.console import known
 from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
 from tests.console.fleet import START, Console
-from tests.console.pictured import COMMAND_ID, GROUP_ID, KINDS, PEOPLE, POLICY_ID, others
+from tests.console.pictured import others
+from tests.console.screens import NO_SCREENS, NOT_DRAWN, SCREENS, Eyes, Screen, page_of, pages
 from tools.embedded import assets
 from tools.embedded.home import Home
 
-pytestmark = NEEDED
 SIZES = {
     "desktop": ViewportSize(width=1280, height=900),
     "phone": ViewportSize(width=390, height=844),
 }
-_PRESSED = {"policy-preview": "Look who would fail"}
-"""What is pressed first, on screens that are an answer."""
-_STATES = (VerdictState.COMPLIANT, VerdictState.COMPLIANT, VerdictState.NONCOMPLIANT)
+_SEND: Final = """
+([path, fields]) => {
+  const form = document.createElement("form");
+  form.method = "post";
+  form.action = path;
+  const token = document.querySelector("input[name=csrf]").value;
+  for (const [name, value] of Object.entries({...fields, csrf: token})) {
+    const field = document.createElement("input");
+    [field.type, field.name, field.value] = ["hidden", name, value];
+    form.append(field);
+  }
+  document.body.append(form);
+  form.submit();
+}
+"""
 
 
 @pytest.fixture
@@ -42,156 +52,105 @@ def environ() -> dict[str, str]:
     return for_browsers(free_port())
 
 
-async def _fleet(view: Console) -> list[UUID]:
-    """Thirty devices of ten people, judged and seen, some in a group."""
-    policy, devices = uuid7(), []
-    for number in range(30):
-        who = PEOPLE[number % len(PEOPLE)]
-        platform, noun, model, product, version = KINDS[number % len(KINDS)]
-        enrolled = START - timedelta(days=(number * number) % 29, hours=1)
-        device_id = await view.device(
-            enrolled_at=enrolled,
-            name=f"{who}'s {noun}",
-            serial=f"C39XK{number:05}",
-            udid=f"00008110-{number:016X}",
-            user=f"{who.lower()}@example.org",
-            model=model,
-            product=product,
-            platform=platform,
-            os_version=version,
-            ownership=Ownership.PERSONAL if number % 7 == 6 else Ownership.CORPORATE,
-            supervised=number % 7 != 6,
-            tags=["field"] if number % 4 == 0 else [],
-        )
-        joined = DeviceEnrolled(
-            device_id=device_id,
-            enrollment_id=uuid7(),
-            generation=1,
-            channel_id=uuid7(),
-            platform=platform,
-            ownership=Ownership.CORPORATE,
-            enrolled_at=enrolled,
-        )
-        await view.service.hears(joined, service="enrollment", at=enrolled)
-        await view.seen(device_id, timedelta(minutes=7 * number))
-        await view.verdict(device_id, policy, _STATES[number % len(_STATES)])
-        devices.append(device_id)
-    await view.group("Field service", *devices[:4])
-    for number, device_id in enumerate(devices):
-        at = START - timedelta(days=number % 11, hours=2)
-        finished = CommandFinished(
-            device_id=device_id,
-            command_id=uuid7(),
-            kind="device.lock",
-            state=TargetState.FAILED if number % 9 == 8 else TargetState.ACKNOWLEDGED,
-            queued_at=at,
-            finished_at=at,
-        )
-        await view.service.hears(finished, service="command_queue", at=at)
-    return devices
+class Proof:
+    """Whether the person in front of the screen has just brought their second factor."""
+
+    brought = True
 
 
-async def _acts(view: Console, devices: list[UUID], actor: str) -> UUID:
-    """What is on record; returns the entry with the most to see."""
-    who: dict[str, Any] = {"actor": actor, "source": "203.0.113.7"}
-    values: dict[str, Any] = {"ownership": "corporate", "tags": ["field"], "user": None}
-    changed = values | {"ownership": "personal", "tags": ["field", "on loan"]}
-    entries = [
-        did("command.create", target=str(COMMAND_ID), reason="left on a train", **who),
-        did("device.change", target=str(devices[3]), before=values, after=changed, **who),
-        did("guard.freeze", target=str(uuid7()), reason="a laptop was stolen", **who),
-        did("account.disable", target=actor, actor="service:console"),
-        did("role.grant", target=actor, after={"role": "operator"}, **who),
-    ]
-    arrived = told(*entries)
-    await hear(view.service, arrived)
-    await view.service.run_job("sign_audit_root")
-    await view.service.run_job("check_audit")
-    return arrived[1].meta.event_id
+@pytest.fixture
+def proof(monkeypatch: pytest.MonkeyPatch) -> Proof:
+    proof = Proof()
+
+    async def is_proven(_self: StepUp, _person: object, _digest: str) -> bool:
+        return proof.brought
+
+    monkeypatch.setattr(StepUp, "is_proven", is_proven)
+    return proof
 
 
-def _screens(owner: Browser, devices: list[UUID], entry: UUID) -> dict[str, str]:
-    """By the name of its picture, where each screen is."""
-    one, mac = f"/devices/{devices[3]}", f"/devices/{devices[5]}"
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The templates that became pages."""
+    names: set[str] = set()
+    text_of = rendering.text_of
+
+    def noted(request: web.Request, template: str, **values: Any) -> str:
+        names.add(template)
+        return text_of(request, template, **values)
+
+    monkeypatch.setattr(rendering, "text_of", noted)
+    return names
+
+
+def test_every_page_is_among_the_screens_or_it_is_said_why_not() -> None:
+    paths = list(pages())
+    drawn = {page_of(screen.path, paths) for screen in SCREENS.values() if screen.sent is None}
+    assert None not in drawn
+    assert set(paths) - drawn == set(NOT_DRAWN)
+
+
+def _whole_pages() -> set[str]:
+    """Templates that are a page by themselves, not a part of one."""
+    folder = rendering.TEMPLATES
     return {
-        "overview": "/",
-        "devices": "/devices",
-        "policies": "/policies",
-        "policy": f"/policies/{POLICY_ID}",
-        "policy-new": "/policies/new",
-        "policy-preview": f"/policies/{POLICY_ID}/edit",
-        "groups": "/groups",
-        "group": f"/groups/{GROUP_ID}",
-        "group-place": f"/groups/place?id={devices[5]}&id={devices[6]}",
-        "devices-none": "/devices?q=nobody",
-        "device": one,
-        **{f"device-{tab}": f"{one}?tab={tab}" for tab in ("inventory", "compliance", "timeline")},
-        "device-certificates": f"{one}?tab=certificates",
-        "device-commands": f"{one}?tab=commands&asked={COMMAND_ID}",
-        "device-lock": f"{one}/actions/lock",
-        "device-lock-mac": f"{mac}/actions/lock",
-        "device-secrets": f"{mac}?tab=secrets",
-        "device-erase": f"{one}/actions/erase",
-        "bulk": "/bulk/erase?tag=field&whole=true",
-        "commands": "/commands",
-        "command": f"/commands/{COMMAND_ID}",
-        "approvals": "/approvals",
-        "approval": f"/approvals/{COMMAND_ID}",
-        "approval-freeze": f"/approvals/freezes/{COMMAND_ID}",
-        "enrollment": "/enrollment",
-        "lobby": "/enrollment/lobby",
-        "lobby-guest": f"/enrollment/lobby/{COMMAND_ID}",
-        "audit": "/audit",
-        "audit-none": "/audit?target=nobody",
-        "audit-entry": f"/audit/entries/{entry}",
-        "budgets": "/settings/budgets",
-        "webhooks": "/settings/webhooks",
-        "identity": "/settings/identity",
-        "people": "/settings/people",
-        "person": f"/settings/people/{owner.account_id}",
-        "roles": "/settings/roles",
-        "factors": "/me/factors",
-        "tokens": "/me/tokens",
-        "sessions": "/me/sessions",
-    }
+        str(one.relative_to(folder))
+        for one in folder.rglob("*.html")
+        if re.search(r"{% extends ", one.read_text())
+    } | {"bare.html", "base.html"}
 
 
+@NEEDED
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_screen_can_be_used_by_everybody(
-    view: Console, calls: RecordedCalls, size: str, scheme: str
+    view: Console, calls: RecordedCalls, proof: Proof, rendered: set[str], size: str, scheme: str
 ) -> None:
-    owner = await signed_in(view.service, role="owner")
-    devices = await _fleet(view)
+    sessions, owner = await known.sessions(view)
+    devices = await known.fleet(view)
     others(calls, devices, f"account:{owner.account_id}")
-    entry = await _acts(view, devices, f"account:{owner.account_id}")
+    entry = await known.acts(view, devices, f"account:{owner.account_id}")
     await owner.post("/views", {"name": "Macs that fail", "query": "platform=macos"})
     await owner.post("/views", {"name": "Silent", "query": "seen=not_month", "shared": "true"})
+    names = await known.names(view, owner, devices, entry)
     url = view.service.context.settings.address
     axe = assets.axe(Home.at(REPOSITORY / ".muster")).read_text()
     faults: list[object] = []
     async with chromium() as browser:
         # The policy lets no foreign script in, and axe is one.
         context = await browser.new_context(
+            base_url=url,
             viewport=SIZES[size],
             color_scheme="dark" if scheme == "dark" else "light",
             bypass_csp=True,
             timezone_id="UTC",
             reduced_motion="reduce",
         )
-        await context.add_cookies(
-            [{"name": "muster", "value": owner.cookies["muster"], "url": url}]
-        )
         page = await context.new_page()
         await page.clock.install(time=START)
-        for name, path in _screens(owner, devices, entry).items():
-            await page.goto(url + path)
-            if button := _PRESSED.get(name):
-                await page.get_by_role("button", name=button).click()
-                await page.wait_for_url("**/preview")
+        for name, screen in SCREENS.items():
+            await context.clear_cookies()
+            if secret := sessions[screen.eyes]:
+                await context.add_cookies([{"name": "muster", "value": secret, "url": url}])
+            proof.brought = screen.proven
+            await _open(page, screen, names)
             faults += [(name, fault) for fault in await _faults(page, axe)]
             await _draw(page, f"{name}-{size}-{scheme}.png")
     assert not faults, "\n".join(map(str, faults))
+    assert _whole_pages() - rendered == set(NO_SCREENS)
+
+
+async def _open(page: Page, screen: Screen, names: Mapping[str, str]) -> None:
+    path = screen.path.format_map(names)
+    if screen.sent is None:
+        await page.goto(path)
+    else:
+        await page.goto("/sign-in" if screen.eyes is Eyes.STRANGER else "/me/sessions")
+        async with page.expect_navigation():
+            await page.evaluate(_SEND, [path, dict(screen.sent)])
+    if screen.pressed:
+        await page.get_by_role("button", name=screen.pressed).click()
+        await page.wait_for_url("**/preview")
 
 
 async def _faults(page: Page, axe: str) -> list[object]:

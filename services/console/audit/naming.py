@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
 from services.console.store import audit_names as store
 from services.console.store.audit_names import Named
-from services.console.views.sentences import actor_text
-from shared.db.pool import Pool, transaction
+from services.console.views.sentences import actor_text, asked_text, devices_text
+from shared.db.pool import Connection, Pool, transaction
 
 Row = dict[str, Any]
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -53,6 +55,7 @@ _BY_AREA: Final[Mapping[str, str]] = {
     "secret": "A device that is gone",
 }
 _COMMAND: Final = "command."
+_CREATE: Final = "command.create"
 _NOT_ONE: Final = "command.cancel_all"
 _UNTOLD: Final = "Erased"
 
@@ -73,10 +76,22 @@ class Naming:
         """The rows with `who`, `what`, `whom` and `through` beside what they are."""
         rows = list(rows)
         texts = [row[name] for row in rows for name in ("actor", "target", "via") if row[name]]
-        ids = {UUID(found) for text in texts for found in _ID.findall(text)}
         async with transaction(self._pool) as tx:
+            asked = await _asked(tx, rows)
+            texts += [one["device"] for one in asked.values() if "device" in one]
+            known = await store.names(tx, {UUID(found) for text in texts for found in _ids(text)})
+        return [{**row, **_words(row, known, asked)} for row in rows]
+
+    async def subjects(self, subjects: Iterable[str]) -> dict[str, Shown]:
+        """What events are about, in words; what has no name is left out."""
+        texts = {one for one in subjects if _ids(one)}
+        async with transaction(self._pool) as tx:
+            found = await store.commands(tx, texts)
+            asked = {target: orjson.loads(after) for target, after in found.items()}
+            ids = {UUID(one) for text in [*texts, *found.values()] for one in _ids(text)}
             known = await store.names(tx, ids)
-        return [{**row, **_words(row, known)} for row in rows]
+        shown = {text: _command(text, known, asked) for text in asked}
+        return shown | {text: _thing(text, one) for text in texts if (one := _named(text, known))}
 
     async def people(self) -> dict[str, str]:
         """Actor → name: what a filter may be set to."""
@@ -98,11 +113,27 @@ def action_text(action: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _words(row: Row, known: Mapping[UUID, Named]) -> Row:
+async def _asked(tx: Connection, rows: Iterable[Row]) -> dict[str, Row]:
+    """Of each command that is a target: its kind, and its devices; only what is on record."""
+    about = [row for row in rows if _is_of_command(row)]
+    asked = {row["target"]: row["after"] for row in about if row["action"] == _CREATE}
+    others = {row["target"] for row in about} - asked.keys()
+    if others:
+        found = await store.commands(tx, others)
+        asked |= {target: orjson.loads(after) for target, after in found.items()}
+    return {target: one for target, one in asked.items() if one and "kind" in one}
+
+
+def _is_of_command(row: Row) -> bool:
+    action, target = row["action"], row["target"] or ""
+    return action.startswith(_COMMAND) and action != _NOT_ONE and bool(_ids(target))
+
+
+def _words(row: Row, known: Mapping[UUID, Named], asked: Mapping[str, Row]) -> Row:
     return {
         "who": _who(row["actor"], known),
         "what": action_text(row["action"]),
-        "whom": _whom(row, known),
+        "whom": _command(row["target"], known, asked) if _is_of_command(row) else _whom(row, known),
         "through": _through(row["via"], known),
     }
 
@@ -117,22 +148,34 @@ def _who(actor: str | None, known: Mapping[UUID, Named]) -> Shown:
     return Shown(_PLAIN.get(kind, actor) if _ids(rest) else actor_text(actor))
 
 
+def _command(target: str, known: Mapping[UUID, Named], asked: Mapping[str, Row]) -> Shown:
+    """By what it does and to whom, as far as that is on record."""
+    path, one = f"/commands/{target}", asked.get(target)
+    if one is None:
+        return Shown("A command", path)
+    device = _named(str(one.get("device", "")), known)
+    whom = device.name if device else devices_text(one.get("targets", 0))
+    return Shown(asked_text(one["kind"], whom), path)
+
+
 def _whom(row: Row, known: Mapping[UUID, Named]) -> Shown:
     target, action = row["target"], row["action"]
     if target is None:
         return Shown(_UNTOLD)
-    if action.startswith(_COMMAND) and action != _NOT_ONE and _ids(target):
-        return Shown("A command", f"/commands/{target}")
     if found := _named(target, known):
-        text = _KINDS.get(found.kind, "{}").format(found.name)
-        page = _PAGES.get(found.kind)
-        return Shown(text, page and page.format(_ids(target)[0]))
+        return _thing(target, found)
     kind, _, rest = target.partition(":")
     if rest and kind in _PLAIN:
         return Shown(_PLAIN[kind].format(rest))
     if _ids(target):
         return Shown(_BY_AREA.get(action.partition(".")[0], "Something that is not known here"))
     return Shown(target)
+
+
+def _thing(target: str, named: Named) -> Shown:
+    page = _PAGES.get(named.kind)
+    text = _KINDS.get(named.kind, "{}").format(named.name)
+    return Shown(text, page and page.format(_ids(target)[0]))
 
 
 def _through(via: str | None, known: Mapping[UUID, Named]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
+from uuid import UUID
 
 from aiohttp import web
 from pydantic import Field
@@ -46,6 +47,7 @@ COLUMNS: Final = (
 )
 _USUAL: Final = {one.name for one in COLUMNS if one.shown and one.name != "name"}
 _PAGED: Final = {"cursor", "back"}
+_ANEW: Final = {*_PAGED, "limit", "since"}
 
 
 class ListQuery(DeviceQuery):
@@ -76,7 +78,7 @@ class Links:
     @property
     def query(self) -> str:
         """What the URL says after the question mark, wherever the page begins."""
-        return urlencode([pair for pair in self._pairs if pair[0] not in {*_PAGED, "limit"}])
+        return urlencode([pair for pair in self._pairs if pair[0] not in _ANEW])
 
     def having(self, **changes: Any) -> str:
         """The same list, changed: it begins anew. None leaves a parameter out."""
@@ -96,6 +98,10 @@ class Links:
         """The same filters and order at another path, such as the CSV's."""
         left_out = {*_PAGED, "column", "limit"}
         return _url(path, [pair for pair in self._pairs if pair[0] not in left_out])
+
+    def since(self, path: str, known: UUID) -> str:
+        """The same filters, order and columns, for those who came since this page."""
+        return _url(path, [*(p for p in self._pairs if p[0] not in _ANEW), ("since", str(known))])
 
     def whole(self, path: str) -> str:
         """All devices of the filters at another path, whatever page is shown."""

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 from services.console.http import device_secrets
 from services.console.http.device_asked import became_of
+from services.console.http.device_holdings import holdings
 from services.console.http.device_offers import offers
 from services.console.http.devices import JUDGED, READ
 from services.console.http.keys import VIEWS
@@ -45,6 +46,8 @@ _SECOND: Final = timedelta(seconds=1)
 class Tab(StrEnum):
     OVERVIEW = "overview"
     INVENTORY = "inventory"
+    APPS = "apps"
+    CONFIGURATION = "configuration"
     COMPLIANCE = "compliance"
     CERTIFICATES = "certificates"
     COMMANDS = "commands"
@@ -55,6 +58,8 @@ class Tab(StrEnum):
 NEEDS: Final[Mapping[Tab, str]] = {
     Tab.OVERVIEW: READ,
     Tab.INVENTORY: READ,
+    Tab.APPS: READ,
+    Tab.CONFIGURATION: READ,
     Tab.COMPLIANCE: JUDGED,
     Tab.CERTIFICATES: "enrollment.read",
     Tab.COMMANDS: "command.read",
@@ -76,7 +81,7 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 class DevicePageQuery(Page):
-    """The URL of a device: the open tab, and the instant that inventory or timeline are of.
+    """The URL of a device: the open tab, and the instant that what it said or its timeline are of.
 
     `asked`: the command that the reader has just asked for; `done`: what else they did.
     """
@@ -199,6 +204,8 @@ async def _secrets(request: web.Request, _query: DevicePageQuery, device: Values
 _TABS: Final[Mapping[Tab, Callable[[web.Request, DevicePageQuery, Values], Awaitable[Values]]]] = {
     Tab.OVERVIEW: _overview,
     Tab.INVENTORY: _inventory,
+    Tab.APPS: holdings("applications"),
+    Tab.CONFIGURATION: holdings("profiles"),
     Tab.COMPLIANCE: _compliance,
     Tab.CERTIFICATES: _certificates,
     Tab.COMMANDS: _commands,

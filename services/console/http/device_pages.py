@@ -17,6 +17,7 @@ from services.console.http.pages import asks_for, page_or_part, person, text_of
 from services.console.http.saved_views import views_of
 from services.console.http.streams import event, stream
 from services.console.http.words import CHOICES, SHOWN
+from services.console.views.live import NEWCOMERS
 from shared.runtime.http import parse_query
 from shared.runtime.routes import Route
 
@@ -25,11 +26,11 @@ _MOST_ROWS = 100
 
 
 class LiveQuery(BaseModel):
-    """The devices that a page shows, and its columns."""
+    """The devices that a page shows, and its columns; none: only who came since is of interest."""
 
     model_config = ConfigDict(extra="forbid")
 
-    id: Annotated[list[UUID], Field(min_length=1, max_length=_MOST_ROWS)]
+    id: Annotated[list[UUID], Field(default_factory=list, max_length=_MOST_ROWS)]
     column: Annotated[
         list[Annotated[str, Field(max_length=20)]], Field(default_factory=list, max_length=30)
     ]
@@ -65,16 +66,14 @@ async def show_devices(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _live(rows: Sequence[Any], columns: Sequence[Column]) -> str | None:
-    """Where news of these rows comes from; of an empty list there is none."""
-    if not rows or len(rows) > _MOST_ROWS:
-        return None
-    ids = "&".join(f"id={row['device_id']}" for row in rows)
-    return f"/devices/live?{ids}&" + "&".join(f"column={column.name}" for column in columns)
+def _live(rows: Sequence[Any], columns: Sequence[Column]) -> str:
+    """Where news of these rows comes from, and of newcomers; of too many rows of newcomers only."""
+    ids = [f"id={row['device_id']}" for row in rows] if len(rows) <= _MOST_ROWS else []
+    return "/devices/live?" + "&".join([*ids, *(f"column={column.name}" for column in columns)])
 
 
 async def live_devices(request: web.Request) -> web.StreamResponse:
-    """GET /devices/live: rows as they change, each an event of its own."""
+    """GET /devices/live: rows as they change, each an event of its own, and a word of newcomers."""
     query, reach = parse_query(request, LiveQuery), person(request).reach(READ)
     columns = columns_of(query.column)
 
@@ -83,8 +82,8 @@ async def live_devices(request: web.Request) -> web.StreamResponse:
     async def tell(changed: frozenset[UUID]) -> bytes:
         """Rows that differ from what was told last."""
         wanted = [one for one in query.id if one in changed or not changed]
-        news = []
-        for row in await request.config_dict[VIEWS].some(wanted, reach):
+        news = [event("newcomers", "")] if not changed or NEWCOMERS in changed else []
+        for row in await request.config_dict[VIEWS].some(wanted, reach) if wanted else []:
             device_id = row["device_id"]
             text = text_of(request, "devices/row.html", row=row, columns=columns, shown=SHOWN)
             one = event(f"device-{device_id}", text)
@@ -93,7 +92,7 @@ async def live_devices(request: web.Request) -> web.StreamResponse:
                 news.append(one)
         return b"".join(news)
 
-    return await stream(request, query.id, tell)
+    return await stream(request, [*query.id, NEWCOMERS], tell)
 
 
 async def export_devices(request: web.Request) -> web.StreamResponse:

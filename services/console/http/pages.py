@@ -43,7 +43,7 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 BESIDE = {forgery.FIELD, CODE_FIELD}
 """Fields that stand beside what a form says."""
-_TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = Path(__file__).parent.parent / "templates"
 _TURNING = dict.fromkeys(bidirectional.TURNING, "\ufffd")
 
 
@@ -186,7 +186,7 @@ def _turning_nothing(value: Any) -> Any:
 @functools.cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_turning_nothing,

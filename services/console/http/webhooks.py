@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.console.http.keys import DIRECTORY, WEBHOOKS
+from services.console.http.devices import READ as INVENTORY
+from services.console.http.keys import DIRECTORY, NAMING, WEBHOOKS
 from services.console.http.pages import go_to, page, parse_form, permitted_page, person
 from services.console.http.people import where
 from services.console.http.step_up import confirmed
+from services.console.http.words import DELIVERY
 from services.console.webhooks.keeping import OFFERED
 from services.console.webhooks.settings import READ, WRITE
 from shared.runtime.http import Page, parse_query, path_id
@@ -74,10 +76,15 @@ async def show(request: web.Request) -> web.StreamResponse:
     found = await hooks.log(hook.webhook_id, query.state, query.after_id(), query.limit + 1)
     rows, following = page_of(found, query.limit, lambda row: [row.delivery_id])
     groups = await request.config_dict[DIRECTORY].group_names()
+    about: dict[str, Any] = {}
+    if person(request).may(INVENTORY):
+        about = await request.config_dict[NAMING].subjects(row.subject for row in rows)
     return page(
         request,
         "webhooks/one.html",
         hook=hook,
+        about=about,
+        states=DELIVERY,
         groups=groups,
         deliveries=rows,
         next=following,

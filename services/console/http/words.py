@@ -86,6 +86,11 @@ CHAIN: Final[Words] = {
     "unsigned": ("No new root is signed", "orange"),
     "unchecked": ("Not checked lately", "yellow"),
 }
+DELIVERY: Final[Words] = {
+    "waiting": ("Waiting", "blue"),
+    "delivered": ("Delivered", "green"),
+    "dead": ("Given up", "red"),
+}
 CLASS: Final[Words] = {
     "harmless": ("Harmless", "secondary"),
     "disruptive": ("Disruptive", "yellow"),

@@ -43,6 +43,11 @@ UNION ALL
 (SELECT 'webhook:' || webhook_id FROM webhook WHERE lower(name) = lower($1) LIMIT 1)
 LIMIT 1
 """
+# What commands are, by the entries that they were asked for in.
+COMMANDS = """
+SELECT target, after FROM audit
+WHERE target = ANY($1::text[]) AND action = 'command.create' AND after IS NOT NULL
+"""
 PEOPLE = "SELECT 'account:' || account_id AS actor, name FROM account ORDER BY name LIMIT 500"
 
 
@@ -57,6 +62,11 @@ class Named:
 async def names(tx: Connection, ids: Iterable[UUID]) -> dict[UUID, Named]:
     rows = await tx.fetch(NAMES, list(ids))
     return {row["id"]: Named(row["kind"], row["name"]) for row in rows}
+
+
+async def commands(tx: Connection, targets: Iterable[str]) -> dict[str, str]:
+    """Target → what was recorded when it was asked for, as JSON."""
+    return {row["target"]: row["after"] for row in await tx.fetch(COMMANDS, list(targets))}
 
 
 async def find(tx: Connection, words: str) -> str | None:

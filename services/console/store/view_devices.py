@@ -50,7 +50,7 @@ RETURNING verdict.policy_id, verdict.state
 INTRODUCE = """
 INSERT INTO device_seen (device_id)
 SELECT device_id FROM unnest($1::uuid[]) AS news (device_id)
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING true
 """
 SEEN = """
 INSERT INTO device_seen (device_id, last_seen_at)
@@ -193,10 +193,12 @@ class PushCertificate:
     current: bool
 
 
-async def replace(tx: Connection, news: Sequence[DeviceNews]) -> None:
-    """Take over news that is newer than what is known, and the worst of the device's verdicts."""
+async def replace(tx: Connection, news: Sequence[DeviceNews]) -> bool:
+    """Take over news that is newer than what is known, and the worst of the device's verdicts.
+    Whether any device is new.
+    """
     await tx.execute(REPLACE, list(news), list(LADDER))
-    await tx.execute(INTRODUCE, [one.device_id for one in news])
+    return bool(await tx.fetch(INTRODUCE, [one.device_id for one in news]))
 
 
 async def newer(tx: Connection, sequences: Mapping[UUID, int]) -> list[UUID]:

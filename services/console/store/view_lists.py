@@ -78,6 +78,8 @@ UNION ALL
  ORDER BY device_id DESC LIMIT 1)
 LIMIT 1
 """
+# Ids rise as devices come.
+NEWEST = "SELECT device_id FROM device WHERE sequence <> 0 ORDER BY device_id DESC LIMIT 1"
 GROUP_NAMES = "SELECT group_id, name FROM device_group WHERE NOT deleted ORDER BY lower(name)"
 EXPIRING = """
 SELECT device_id, coalesce(name, reported_name, serial) AS name, certificate_until FROM device
@@ -366,6 +368,12 @@ async def some(
 ) -> list[Row]:
     """Those of these devices that may be seen, in no order."""
     return [dict(row) for row in await tx.fetch(SOME, list(device_ids), reach)]
+
+
+async def newest(tx: Connection) -> UUID | None:
+    """The device that came last, of all that are known."""
+    device_id: UUID | None = await tx.fetchval(NEWEST)
+    return device_id
 
 
 async def group_names(tx: Connection) -> dict[UUID, str]:

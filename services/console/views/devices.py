@@ -33,7 +33,8 @@ async def replace(tx: Connection, events: Sequence[DeviceState]) -> None:
     gone = {event.device_id: event.meta.sequence for event in events if event.deleted}
     async with counted(tx, ids):
         if alive:
-            await store.replace(tx, [_news(event) for event in alive])
+            if await store.replace(tx, [_news(event) for event in alive]):
+                live.changed(tx, [live.NEWCOMERS])
             await store.index(tx, [event.device_id for event in alive])
         if gone:
             lost = await store.forget(tx, await store.newer(tx, gone))

@@ -26,6 +26,8 @@ NAMED = 200
 """More devices than this are not named: a notification holds 8,000 bytes."""
 AUDIT = UUID(int=1)
 """Stands among the devices for the audit, of which other pages need no news."""
+NEWCOMERS = UUID(int=2)
+"""Stands among the devices for those that no list shows yet."""
 _RECONNECT_SECONDS = 1.0
 NOTIFY = "SELECT pg_notify($1, $2)"
 

@@ -47,6 +47,8 @@ class DevicePage:
     next: str | None
     previous: str | None
     total: Total
+    known: UUID
+    """No device that this page could show has a higher id; it tells of none which that is."""
     as_of: datetime
 
 
@@ -83,6 +85,7 @@ class Views:
             matching, total = await found_by(tx, filters, reach, now)
             rows = await lists.page(tx, matching, order, limit + 1)
             names = await lists.group_names(tx)
+            newest = await lists.newest(tx)
         more = len(rows) > limit
         rows = (rows[1:] if order.back else rows[:-1]) if more else rows
         following = bool(rows) and (order.back or more)
@@ -92,8 +95,19 @@ class Views:
             next=_cursor(order.sort, rows[-1]) if following else None,
             previous=_cursor(order.sort, rows[0]) if preceding else None,
             total=total,
+            known=_ceiling(newest),
             as_of=now,
         )
+
+    async def newcomers(self, filters: Filters, known: UUID, most: int, reach: Reach) -> int:
+        """How many devices that came since a page are on its list now, at most so many. Only what
+        came since is looked at, however large the fleet is.
+        """
+        async with self._reading() as tx:
+            matching = lists.conditions(filters, reach, self._clock.now())
+            matching.add("device.device_id > {0}", known)
+            await lists.search(tx, matching, filters.words)
+            return await lists.count(tx, matching, most)
 
     async def export(self, filters: Filters, order: Order, reach: Reach) -> AsyncIterator[str]:
         """The whole list as CSV, a chunk a transaction: a slow reader holds nothing open. Which
@@ -240,6 +254,11 @@ async def _policies(tx: Connection) -> list[Row]:
         for policy_id, of_policy in counts.items()
     ]
     return sorted(rows, key=lambda row: -row["counts"].get("noncompliant", 0))
+
+
+def _ceiling(device_id: UUID | None) -> UUID:
+    """The last id of its millisecond, so that people who may not see the device learn no id."""
+    return UUID(int=device_id.int | (1 << 80) - 1) if device_id else UUID(int=0)
 
 
 def _cursor(sort: Sort, row: Row) -> str:

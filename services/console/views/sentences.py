@@ -102,6 +102,16 @@ def command_text(kind: str | None) -> str:
     return text[:1].upper() + text[1:]
 
 
+def asked_text(kind: str, whom: str) -> str:
+    """A command and whom it is for, as a person would tell it: `Lock Ada's iPhone`."""
+    text = f"{_verb(kind)} {whom}"
+    return text[:1].upper() + text[1:]
+
+
+def devices_text(count: int) -> str:
+    return "1 device" if count == 1 else f"{count:,} devices"
+
+
 def _enrolled(detail: Row, _actor: str) -> str:
     return f"{DEVICE} enrolled{' again' if detail.get('again') else ''}"
 
@@ -140,13 +150,15 @@ def _changed(detail: Row, actor: str) -> str:
 
 
 def _what(detail: Row) -> str:
-    command = str(detail.get("command"))
-    return COMMANDS.get(command, f"do {command} on")
+    return _verb(str(detail.get("command")))
+
+
+def _verb(kind: str) -> str:
+    return COMMANDS.get(kind, f"do {kind} on")
 
 
 def _asked(detail: Row, actor: str) -> str:
-    targets = detail.get("targets", 0)
-    many = "1 device" if targets == 1 else f"{targets:,} devices"
+    many = devices_text(detail.get("targets", 0))
     held = ", held for approval" if detail.get("state") == "held" else ""
     return f"{actor} asked to {_what(detail)} {many}{held}"
 
