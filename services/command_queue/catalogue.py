@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from shared.events.commands import CommandClass
 
 Pin = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 Message = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+PhoneNumber = Annotated[str, StringConstraints(min_length=3, max_length=40)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _CLASSES: Final = (CommandClass.HARMLESS, CommandClass.DISRUPTIVE, CommandClass.DESTRUCTIVE)
 Section = Literal["device_information", "security", "applications", "profiles", "certificates"]
@@ -69,7 +70,7 @@ class ConfigurationRemove(Params):
 class DeviceLock(Params):
     pin: Pin | None = None
     message: Message | None = None
-    phone_number: Annotated[str, StringConstraints(min_length=3, max_length=40)] | None = None
+    phone_number: PhoneNumber | None = None
 
 
 class ReturnToService(Params):
@@ -92,6 +93,14 @@ class DeviceRestart(Params):
     rebuild_kernel_cache: bool | None = None
     kext_paths: Annotated[list[Identifier], Field(max_length=100)] | None = None
     notify_user: bool | None = None
+
+
+class LostModeEnable(Params):
+    """What the locked screen shows: a message, a number or both."""
+
+    message: Message | None = None
+    phone_number: PhoneNumber | None = None
+    footnote: Message | None = None
 
 
 class Raw(Params):
@@ -179,10 +188,10 @@ def kinds() -> list[str]:
     return sorted(_KINDS)
 
 
-def plain_kinds() -> list[str]:
-    """The kinds that need no parameters."""
+def plain() -> list[Order]:
+    """One of each kind that anybody could ask for who knows nothing but the device."""
     return [
-        kind
+        make(kind, entry.example)
         for kind, entry in sorted(_KINDS.items())
         if not any(field.is_required() for field in entry.params.model_fields.values())
     ]
@@ -240,6 +249,15 @@ def _restart(params: DeviceRestart) -> dict[str, Any]:
     )
 
 
+def _lost(params: LostModeEnable) -> dict[str, Any]:
+    return _given(
+        "EnableLostMode",
+        Message=params.message,
+        PhoneNumber=params.phone_number,
+        Footnote=params.footnote,
+    )
+
+
 def _given(request_type: str, **values: Any) -> dict[str, Any]:
     return {"RequestType": request_type, **_without_none(**values)}
 
@@ -253,6 +271,8 @@ class _Kind:
     params: type[Params]
     make: Callable[[Any], dict[str, Any]]
     secret: bool = False
+    example: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that are enough, where no single one is required."""
 
 
 _KINDS: Final[Mapping[str, _Kind]] = {
@@ -272,6 +292,9 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "device.clear_passcode": _Kind(NoParams, lambda _: {"RequestType": "ClearPasscode"}),
     "device.restart": _Kind(DeviceRestart, _restart),
     "device.shutdown": _Kind(NoParams, lambda _: {"RequestType": "ShutDownDevice"}),
+    "lost_mode.enable": _Kind(LostModeEnable, _lost, example={"message": "Lost"}),
+    "lost_mode.disable": _Kind(NoParams, lambda _: {"RequestType": "DisableLostMode"}),
+    "lost_mode.play_sound": _Kind(NoParams, lambda _: {"RequestType": "PlayLostModeSound"}),
     "raw": _Kind(Raw, lambda params: wire.read_raw(params.payload), secret=True),
 }
 

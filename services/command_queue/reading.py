@@ -112,14 +112,13 @@ class Reading:
         async with transaction(self._pool) as tx:
             await scoping.must_see(tx, device_id, reach)
             found = await devices.places(tx, [(device_id, None, _LAST_ORDINAL)])
-        kinds = [catalogue.make(kind, {}) for kind in catalogue.plain_kinds()]
         return [
             {
                 "kind": one.kind,
                 "command_class": pins.class_of(one, found[0].platform if found else None),
                 "obstacle": _obstacle(one.request_type, found),
             }
-            for one in kinds
+            for one in catalogue.plain()
         ]
 
 

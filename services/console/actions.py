@@ -38,6 +38,8 @@ class Action:
     effect_on_many: str
     icon: str
     inputs: tuple[Input, ...] = ()
+    one_of: tuple[str, ...] = ()
+    """Inputs of which one at least must be filled in."""
     destructive: bool = False
     """Nothing brings back what it takes. Else it only disturbs somebody's work."""
     harmless: bool = False
@@ -47,6 +49,13 @@ class Action:
     """By platform, why it is not offered for many devices at once."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """By platform, the effect where it is another one, which nothing brings back."""
+
+    def lacks(self, params: Mapping[str, str]) -> str | None:
+        """What must be filled in besides; None: nothing."""
+        if not self.one_of or any(params.get(name, "").strip() for name in self.one_of):
+            return None
+        labels = {one.name: one.label for one in self.inputs}
+        return f"Fill in one of: {', '.join(labels[name] for name in self.one_of)}."
 
     @property
     def permission(self) -> str:
@@ -89,6 +98,40 @@ ACTIONS: Final = (
             " makes the PIN and keeps it: it is under Secrets on the page of the Mac. Without the"
             " PIN nobody can use the Mac."
         },
+    ),
+    Action(
+        "lost",
+        "lost_mode.enable",
+        "Turn on lost mode",
+        "The device locks at once and shows what you write here. Nobody can use it, not even by its"
+        " passcode, until lost mode is turned off.",
+        "They lock at once and show what you write here. Nobody can use them, not even by their"
+        " passcodes, until lost mode is turned off.",
+        "map-pin",
+        inputs=(
+            Input("message", "Message on the locked screen", 1000, "It, or a phone number."),
+            Input("phone_number", "Phone number to call", 40, least=3, inputmode="tel"),
+            Input("footnote", "Line at the bottom of the screen", 1000),
+        ),
+        one_of=("message", "phone_number"),
+    ),
+    Action(
+        "found",
+        "lost_mode.disable",
+        "Turn off lost mode",
+        "The device leaves lost mode: whoever knows its passcode can use it again.",
+        "They leave lost mode: whoever knows the passcode of one can use it again.",
+        "lock-open",
+    ),
+    Action(
+        "sound",
+        "lost_mode.play_sound",
+        "Play a sound",
+        "A device in lost mode plays a sound until somebody stops it there, or lost mode is turned"
+        " off. Without lost mode it does nothing.",
+        "Those in lost mode play a sound until somebody stops it there, or lost mode is turned off."
+        " The others do nothing.",
+        "bell",
     ),
     Action(
         "restart",

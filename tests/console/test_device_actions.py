@@ -103,6 +103,24 @@ async def test_a_lock_is_asked_for_in_the_persons_name(
 
 
 @pytest.mark.usefixtures("proven")
+async def test_lost_mode_needs_words_to_show(view: Console, calls: RecordedCalls) -> None:
+    rights = ("command.request", "command.lost_mode.enable")
+    browser = await signed_in(view.service, everywhere=["inventory.read", *rights])
+    path = f"/devices/{await view.device(name='a', serial='F17PQ0')}/actions/lost"
+    fields = await _filled(browser, path, serial="F17PQ0", reason="lost", footnote="reward")
+    answer = await browser.post(path, fields)
+    assert answer.status == 422
+    said = "Fill in one of: Message on the locked screen, Phone number to call."
+    assert said in words_of(answer)
+    assert _asked(calls) == []
+    fields |= {"phone_number": "+41 1"}
+    assert (await browser.post(path, fields)).status == 303
+    [(_, _, _, body)] = _asked(calls)
+    assert body["kind"] == "lost_mode.enable"
+    assert body["params"] == {"phone_number": "+41 1", "footnote": "reward"}
+
+
+@pytest.mark.usefixtures("proven")
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -36,6 +36,7 @@ COMMANDS = {
     *FILES,
     *("ClearPasscode", "DeclarativeManagement", "EraseDevice", "InstallProfile"),
     *("RemoveProfile", "RestartDevice", "ShutDownDevice"),
+    *("DisableLostMode", "EnableLostMode", "PlayLostModeSound"),
 }
 TYPES: dict[str, tuple[type, ...]] = {
     "<array>": (list,),
@@ -324,6 +325,26 @@ async def test_restart_needs_supervision(make_device: MakeDevice, responder: Res
     await unsupervised.enroll_with(profiles.read(responder.profile()))
     assert do(unsupervised, "RestartDevice").status == "Error"
     assert do(unsupervised, "ShutDownDevice").status == "Error"
+
+
+async def test_lost_mode_needs_supervision_and_words(
+    make_device: MakeDevice, responder: Responder
+) -> None:
+    devices = [make_device(index) for index in range(40)]
+    phones = [one for one in devices if not one.traits.is_mac]
+    lost = next(one for one in phones if one.traits.supervised)
+    other = next(one for one in phones if not one.traits.supervised)
+    for device in (lost, other):
+        await device.enroll_with(profiles.read(responder.profile()))
+    assert do(other, "EnableLostMode", Message="m").status == "Error"
+    assert do(lost, "PlayLostModeSound").status == "Error"
+    assert do(lost, "EnableLostMode", Footnote="f").status == "CommandFormatError"
+    assert do(lost, "EnableLostMode", Message="m").status == "Acknowledged"
+    asked = do(lost, "DeviceInformation", Queries=["IsMDMLostModeEnabled"]).extra
+    assert asked["QueryResponses"] == {"IsMDMLostModeEnabled": True}
+    assert do(lost, "PlayLostModeSound").status == "Acknowledged"
+    assert do(lost, "DisableLostMode").status == "Acknowledged"
+    assert do(lost, "DisableLostMode").status == "Error"
 
 
 async def test_declarations_are_fetched_and_reported(

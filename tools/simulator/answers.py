@@ -273,6 +273,22 @@ def _clear_passcode(device: SimulatedDevice, command: Mapping[str, Any]) -> Answ
     return acknowledged()
 
 
+def _lost(device: SimulatedDevice, command: Mapping[str, Any]) -> Answer:
+    """Lost mode on, off, or a sound in it (device.lostmode.*.yaml)."""
+    request_type = command["RequestType"]
+    if device.traits.is_mac or not device.traits.supervised:
+        return error(12021, f"“{request_type}” needs a supervised iPhone or iPad.")
+    if request_type == "EnableLostMode":
+        if not {"Message", "PhoneNumber"} & set(command):
+            return malformed("Message or PhoneNumber is missing.")
+        device.state.lost = True
+    elif not device.state.lost:
+        return error(12067, "The device is not in lost mode.")
+    elif request_type == "DisableLostMode":
+        device.state.lost = False
+    return acknowledged()
+
+
 def _restart(device: SimulatedDevice, _command: Mapping[str, Any]) -> Answer:
     if not device.traits.supervised:
         return error(12021, "The device must be supervised.")
@@ -307,9 +323,12 @@ _HANDLERS: dict[str, Handler] = {
     "DeclarativeManagement": _declarative,
     "DeviceInformation": _device_information,
     "DeviceLock": _lock,
+    "DisableLostMode": _lost,
+    "EnableLostMode": _lost,
     "EraseDevice": _erase,
     "InstallProfile": _install_profile,
     "InstalledApplicationList": _installed_applications,
+    "PlayLostModeSound": _lost,
     "ProfileList": _profile_list,
     "RemoveProfile": _remove_profile,
     "RestartDevice": _restart,
@@ -318,6 +337,7 @@ _HANDLERS: dict[str, Handler] = {
 }
 _DEVICE_CHANNEL_ONLY = frozenset(
     {"ClearPasscode", "DeviceLock", "EraseDevice", "RestartDevice", "ShutDownDevice"}
+    | {"DisableLostMode", "EnableLostMode", "PlayLostModeSound"}
 )
 _RIGHTS = {
     "CertificateList": 1,

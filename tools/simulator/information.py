@@ -87,7 +87,7 @@ _MOBILE: dict[str, Read] = {
         hashlib.sha256(device.udid.encode()).hexdigest()[:26].upper()
     ),
     "IsCloudBackupEnabled": lambda _: False,
-    "IsMDMLostModeEnabled": lambda _: False,
+    "IsMDMLostModeEnabled": lambda device: device.state.lost,
     "DiagnosticSubmissionEnabled": lambda _: False,
     "AppAnalyticsEnabled": lambda _: False,
     "TimeZone": lambda _: "Europe/Berlin",

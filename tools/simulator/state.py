@@ -26,6 +26,7 @@ class State:
     """By PayloadIdentifier: a profile with a known identifier replaces the old one."""
     locked: bool = False
     lock_message: str | None = None
+    lost: bool = False
     lock_pin: str | None = None
     """What a Mac that is locked starts with."""
     restarts: int = 0

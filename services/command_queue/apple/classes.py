@@ -40,7 +40,6 @@ _ACTS: Final = _HARMLESS | words(
 # Keys of the commands above that `schema` does not check further (release 18.1).
 _OTHER_KEYS: Final[Mapping[str, frozenset[str]]] = {
     "ActiveNSExtensions": frozenset({"FilterExtensionPoints"}),
-    "EnableLostMode": frozenset({"Message", "PhoneNumber", "Footnote"}),
     "InstallApplication": words(
         """
     iTunesStoreID Identifier Options ManifestURL ManagementFlags Configuration Attributes

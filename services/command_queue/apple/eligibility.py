@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 # Access rights bits (profiles/com.apple.mdm.yaml, AccessRights).
@@ -58,6 +58,8 @@ _EVERYWHERE: Final = {
 _BOTH: Final = frozenset({"ios", "macos", "tvos", "visionos", "watchos"})
 _MAC: Final = frozenset({"macos"})
 _POWER: Final = frozenset({"ios", "tvos"})
+_IOS: Final = frozenset({"ios"})
+_LOST: Final = Rule({"ios": (9, 3)}, supervised=_IOS, user_enrollment=False)
 
 RULES: Final[Mapping[str, Rule]] = {
     "DeviceInformation": Rule(_EVERYWHERE, user_channel=_BOTH),
@@ -96,6 +98,9 @@ RULES: Final[Mapping[str, Rule]] = {
         supervised=_POWER,
         user_enrollment=False,
     ),
+    "EnableLostMode": _LOST,
+    "DisableLostMode": _LOST,
+    "PlayLostModeSound": replace(_LOST, systems={"ios": (10, 3)}),
 }
 
 

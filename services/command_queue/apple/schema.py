@@ -89,7 +89,12 @@ COMMANDS: Final[Mapping[str, Mapping[str, Key]]] = {
         "NotifyUser": _FLAG,
     },
     "ShutDownDevice": {},
+    "EnableLostMode": {"Message": _TEXT, "PhoneNumber": _TEXT, "Footnote": _TEXT},
+    "DisableLostMode": {},
+    "PlayLostModeSound": {},
 }
+# One of these keys at least must be given (mdm/commands/device.lostmode.enable.yaml).
+_ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {"EnableLostMode": ("Message", "PhoneNumber")}
 
 
 def check(command: Mapping[str, Any]) -> bool:
@@ -104,6 +109,9 @@ def check(command: Mapping[str, Any]) -> bool:
     keys = COMMANDS.get(request_type)
     if keys is None:
         return False
+    wanted = _ONE_OF.get(request_type, ())
+    if wanted and not any(command.get(name) for name in wanted):
+        raise BodyError(f"{request_type}: needs {' or '.join(wanted)}")
     return _check_keys({k: v for k, v in command.items() if k != "RequestType"}, keys, request_type)
 
 

@@ -94,8 +94,13 @@ def _complaint(action: Action, form: BulkForm, chosen: Chosen) -> str | None:
         return f"A command goes to at least one device and at most {MOST:,}. Nothing was done."
     if form.count != count:
         return f"The list has changed: it is {_many(count)} now. Nothing was done: look again."
-    if action.harmless:
-        return None
+    return None if action.harmless else _unconfirmed(action, form, count)
+
+
+def _unconfirmed(action: Action, form: BulkForm, count: int) -> str | None:
+    """What a person must have written before many devices are disturbed or worse."""
+    if lacks := action.lacks(form.params(action)):
+        return f"{lacks} Nothing was done."
     if form.serial.strip().replace(",", "") != str(count):
         return f"What you typed is not {count}. Nothing was done: look whether it is these devices."
     if not form.reason.strip():

@@ -42,6 +42,7 @@ class ActionForm(BaseModel):
     reason: Annotated[str, Field(max_length=300)] = ""
     message: _Text | None = None
     phone_number: _Text | None = None
+    footnote: _Text | None = None
 
     def params(self, action: Action) -> dict[str, str]:
         given = ((one.name, getattr(self, one.name)) for one in action.inputs)
@@ -62,7 +63,7 @@ async def do_action(request: web.Request) -> web.StreamResponse:
     form = parse_form(request, ActionForm)
     if why := await why_not(request, device, action):
         return await _dialog(request, action, device, form, impossible=why, status=403)
-    if complaint := _complaint(form, device):
+    if complaint := _complaint(action, form, device):
         return await _dialog(request, action, device, form, complaint=complaint, status=422)
     await confirmed(request, f"{action.title}: {name_of(device)} ({typed_for(device)})")
     body = {
@@ -110,7 +111,9 @@ def typed_for(device: Values) -> str:
     return str(device["serial"] or device["name"] or device["device_id"])
 
 
-def _complaint(form: ActionForm, device: Values) -> str | None:
+def _complaint(action: Action, form: ActionForm, device: Values) -> str | None:
+    if lacks := action.lacks(form.params(action)):
+        return f"{lacks} Nothing was done."
     wanted = typed_for(device)
     if form.serial.strip().casefold() != wanted.strip().casefold():
         return f"What you typed is not {wanted}. Nothing was done: look whether it is this device."

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "device.unenroll": "unenroll",
     "lost_mode.enable": "turn on lost mode of",
     "lost_mode.disable": "turn off lost mode of",
+    "lost_mode.play_sound": "play a sound on",
     "inventory.refresh": "refresh the inventory of",
     "configuration.install": "install a profile on",
     "configuration.remove": "remove a profile from",
