@@ -11,10 +11,11 @@ from services.console.permissions import PERMISSIONS
 
 @pytest.mark.parametrize("action", BULK, ids=lambda one: one.name)
 def test_an_action_is_a_kind_of_command(action: Action) -> None:
-    order = catalogue.make(action.kind, action.fixed)
+    params = {one.name: "1" * max(one.least, 1) for one in action.inputs}
+    least = {name: params[name] for name in action.one_of[:1]}
+    order = catalogue.make(action.kind, {**action.fixed, **least})
     assert order.command_class == action.danger
     assert set(action.needs) <= set(PERMISSIONS["command_queue"])
-    params = {one.name: "1" * max(one.least, 1) for one in action.inputs}
     chosen = catalogue.make(action.kind, {**action.fixed, **params})
     assert chosen.command_class == order.command_class
     for platform in action.elsewhere:
