@@ -49,9 +49,18 @@ class Previews:
 
     def __init__(self, pool: Pool, clock: Clock) -> None:
         self._pool, self._clock = pool, clock
+        self._turn = asyncio.Lock()
 
     async def of(self, definition: Definition, policy_id: UUID | None) -> Preview:
-        """`policy_id`: the policy whose next version this would be."""
+        """`policy_id`: the policy whose next version this would be.
+
+        One at a time in a process: a hundred rules on a thousand devices take a while, and what is
+        asked at once must not add up to the whole service.
+        """
+        async with self._turn:
+            return await self._of(definition, policy_id)
+
+    async def _of(self, definition: Definition, policy_id: UUID | None) -> Preview:
         # A version that never was: no finding of the one in force is kept, each rule is judged.
         draft = Policy(policy_id=policy_id or uuid7(), version=0, definition=definition)
         where = definition.applicability

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -125,3 +126,23 @@ async def test_it_needs_the_right_to_write_and_to_read(compliance: Any) -> None:
     for permissions in (["compliance.write"], ["compliance.read"]):
         answer = await compliance.call("POST", "/previews", body, permissions=permissions)
         assert (answer.status, answer.json["code"]) == (403, "permission_missing"), permissions
+
+
+async def test_many_at_once_take_turns(compliance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for fifty has the service do one."""
+    await compliance.device()
+    running, most, load = 0, 0, previews.inputs.load
+
+    async def counting(*given: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        found = await load(*given)
+        running -= 1
+        return found
+
+    monkeypatch.setattr(previews.inputs, "load", counting)
+    found = await asyncio.gather(*(look(compliance, PASSCODE) for _ in range(5)))
+    assert [one["judged"] for one in found] == [1] * 5
+    assert most == 1

@@ -11,8 +11,8 @@ import pytest
 
 from shared.events import uuid7
 from shared.events.devices import Platform
-from shared.runtime.testing import RecordedCalls
-from tests.console.browsing import Browser, signed_in, words_of
+from shared.runtime.testing import Answer, RecordedCalls
+from tests.console.browsing import Browser, prove, signed_in, words_of
 from tests.console.fleet import Console
 
 COMMANDS = "/api/v1/commands"
@@ -122,6 +122,39 @@ async def test_it_steps_up_for_the_number(
     assert answer.status == 403
     assert "Lock: 2 devices" in words_of(answer)
     assert _asked(calls) == []
+
+
+def _repeated(answer: Answer) -> dict[str, str]:
+    """The form that asks for the second factor, as the browser would send it again."""
+    form = answer.text.split('id="step-up"')[1]
+    found = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form)
+    return {name: html.unescape(value) for name, value in found if name != "csrf"}
+
+
+async def test_the_second_factor_is_for_these_devices(
+    view: Console, browser: Browser, calls: RecordedCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many others are not these: a device may say what it is called, and get into the list."""
+    left, stays = await view.device(name="field a"), await view.device(name="field b")
+    path = "/bulk/lock?q=field&whole=true"
+    first = await _filled(browser, path, serial="2", reason="x")
+    asked = await browser.post(path, first)
+    assert asked.status == 403
+    await view.service.context.pool.execute(
+        "UPDATE device SET status = 'ended' WHERE device_id = $1", left
+    )
+    came = await view.device(name="field c")
+    anew = await browser.post(path, first)
+    assert anew.status == 403
+    assert _repeated(anew)["devices"] != _repeated(asked)["devices"]
+    prove(monkeypatch)
+    changed = await browser.post(path, _repeated(asked))
+    assert changed.status == 422
+    assert "The list has changed" in words_of(changed)
+    assert _asked(calls) == []
+    assert (await browser.post(path, _repeated(anew))).status == 303
+    [body] = _asked(calls)
+    assert sorted(body["device_ids"]) == sorted([str(stays), str(came)])
 
 
 @pytest.mark.usefixtures("proven")

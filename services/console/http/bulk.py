@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -26,7 +27,7 @@ from services.console.http.pages import (
     person,
     query_pairs,
 )
-from services.console.http.step_up import confirmed
+from services.console.http.step_up import carry, confirmed
 from services.console.views.selection import MOST, Chosen, Counted
 from shared.events.base import uuid7
 from shared.runtime.internal import InternalCallFailed
@@ -49,6 +50,8 @@ class BulkForm(ActionForm):
     """`count` was shown, and `serial` is the number that was typed."""
 
     count: int = -1
+    devices: Annotated[str, Field(max_length=64)] = ""
+    """Once a second factor was asked for: which devices it was asked for, as a digest."""
 
 
 async def show_bulk(request: web.Request) -> web.StreamResponse:
@@ -65,6 +68,7 @@ async def do_bulk(request: web.Request) -> web.StreamResponse:
     if complaint := _complaint(action, form, chosen):
         return await _dialog(request, action, query, chosen, form, complaint, 422)
     if not action.harmless:
+        carry(request, "devices", _digest(chosen.device_ids))
         await confirmed(request, f"{action.title}: {_many(len(chosen.device_ids))}")
     body = {
         "kind": action.kind,
@@ -84,6 +88,10 @@ async def do_bulk(request: web.Request) -> web.StreamResponse:
     return go_to(f"/commands/{accepted['command_id']}")
 
 
+def _digest(device_ids: Sequence[UUID]) -> str:
+    return hashlib.sha256(b"".join(one.bytes for one in sorted(device_ids))).hexdigest()
+
+
 def _many(count: int) -> str:
     return "1 device" if count == 1 else f"{count:,} devices"
 
@@ -92,7 +100,7 @@ def _complaint(action: Action, form: BulkForm, chosen: Chosen) -> str | None:
     count = len(chosen.device_ids)
     if not 0 < count <= MOST:
         return f"A command goes to at least one device and at most {MOST:,}. Nothing was done."
-    if form.count != count:
+    if form.count != count or form.devices not in ("", _digest(chosen.device_ids)):
         return f"The list has changed: it is {_many(count)} now. Nothing was done: look again."
     return None if action.harmless else _unconfirmed(action, form, count)
 

@@ -65,6 +65,14 @@ async def _digest(request: web.Request) -> str:
     return digest_of(request.method, request.path_qs, content)
 
 
+def carry(request: web.Request, name: str, value: str) -> None:
+    """Have the form say what it stands for where the request names it by a list: the proof is of
+    that, and the form that asks again repeats it.
+    """
+    others = [(each, said) for each, said in request.get(FIELDS, ()) if each != name]
+    request[FIELDS] = [*others, (name, value)]
+
+
 def fields_to_repeat(request: web.Request) -> list[tuple[str, str]]:
     """The form that asks again carries what the first one said."""
     return [(name, value) for name, value in request.get(FIELDS, ()) if name not in BESIDE]
