@@ -15,7 +15,7 @@ from services.enrollment.directory import Directory
 from services.enrollment.escrow import Escrow
 from services.enrollment.handouts import Handouts
 from services.enrollment.housekeeping import Housekeeping
-from services.enrollment.http import api, devices, imports, serials
+from services.enrollment.http import api, certificates, devices, imports, serials
 from services.enrollment.http import lobby as lobby_api
 from services.enrollment.identity import Identities
 from services.enrollment.imports import Imports
@@ -32,6 +32,7 @@ from services.enrollment.revocations import Revocations
 from services.enrollment.serials import Serials
 from services.enrollment.settings import EnrollmentSettings
 from services.enrollment.store.encrypted import ENCRYPTED
+from services.enrollment.withdrawing import Withdrawals
 from shared.bus.ending import ended
 from shared.runtime.jobs import Wake
 from shared.runtime.service import Context, Parts, Service
@@ -64,6 +65,7 @@ async def build(context: Context[EnrollmentSettings]) -> AsyncIterator[Parts]:
                 api.CREDENTIALS: Credentials(pool, settings, clock),
                 api.DIRECTORY: Directory(pool, departures, ownerships, clock),
                 api.LOBBY: lobby,
+                certificates.WITHDRAWALS: Withdrawals(pool, context.internal, clock),
                 serials.SERIALS: Serials(pool, clock),
                 imports.IMPORTS: Imports(road, context.cipher, context.sealing, authorities, clock),
             },
@@ -122,5 +124,12 @@ SERVICE = Service(
     settings=EnrollmentSettings,
     build=build,
     encrypted=ENCRYPTED,
-    routes=(*devices.ROUTES, *api.ROUTES, *lobby_api.ROUTES, *serials.ROUTES, *imports.ROUTES),
+    routes=(
+        *devices.ROUTES,
+        *api.ROUTES,
+        *certificates.ROUTES,
+        *lobby_api.ROUTES,
+        *serials.ROUTES,
+        *imports.ROUTES,
+    ),
 )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.compliance import previews
+from services.compliance.store import inputs
 from shared.events import uuid7
 from shared.events.devices import Ownership, Platform
 from tests.compliance.conftest import PASSCODE
@@ -131,7 +132,7 @@ async def test_it_needs_the_right_to_write_and_to_read(compliance: Any) -> None:
 async def test_many_at_once_take_turns(compliance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for fifty has the service do one."""
     await compliance.device()
-    running, most, load = 0, 0, previews.inputs.load
+    running, most, load = 0, 0, inputs.load
 
     async def counting(*given: Any) -> Any:
         nonlocal running, most
@@ -142,7 +143,7 @@ async def test_many_at_once_take_turns(compliance: Any, monkeypatch: pytest.Monk
         running -= 1
         return found
 
-    monkeypatch.setattr(previews.inputs, "load", counting)
+    monkeypatch.setattr(inputs, "load", counting)
     found = await asyncio.gather(*(look(compliance, PASSCODE) for _ in range(5)))
     assert [one["judged"] for one in found] == [1] * 5
     assert most == 1

@@ -209,6 +209,14 @@ async def _enrollment(walk: Walk) -> None:
     context = walk.service.context
     clock, others = cast("FixedClock", context.clock), cast("RecordedCalls", context.internal)
     house = House(walk.service, clock, others, _make_keys())
+    unused = (await house.identity(await house.credential())).certificate
+    await walk(
+        "POST",
+        f"{base}/certificates/{{sha256}}/withdraw",
+        REASON,
+        action="certificate.withdraw",
+        sha256=unused.fingerprint(hashes.SHA256()).hex(),
+    )
     released, refused = "lobby.release", "lobby.refuse"
     known = await house.enrolled()
     await _waits(house, known)

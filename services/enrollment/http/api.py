@@ -118,27 +118,6 @@ class DeviceQuery(Page):
     """The beginning of a name, serial, UDID or user."""
 
 
-class CertificateQuery(Page):
-    device_id: UUID | None = None
-
-
-class CertificateView(BaseModel):
-    sha256: str
-    serial_number: str
-    device_id: UUID | None
-    enrollment_id: UUID | None
-    not_before: datetime
-    not_after: datetime
-    issued_at: datetime
-    revoked_at: datetime | None
-    revocation_reason: str | None
-
-
-class CertificateList(BaseModel):
-    items: list[CertificateView]
-    next: str | None = None
-
-
 class Order(BaseModel):
     """Which enrollment, where it is not the obvious one, and why."""
 
@@ -242,24 +221,6 @@ async def renewal_profile(request: web.Request) -> web.StreamResponse:
     return render(RenewalProfile(profile=base64.b64encode(document).decode()))
 
 
-async def list_certificates(request: web.Request) -> web.StreamResponse:
-    """GET /certificates?device_id=: newest first."""
-    query = parse_query(request, CertificateQuery)
-    found = await request.config_dict[DIRECTORY].certificates(
-        query.device_id,
-        caller(request).reach(READ),
-        _certificate_key(query.after(2)),
-        query.limit + 1,
-    )
-    rows, cursor = page_of(
-        found, query.limit, lambda one: [one.issued_at.isoformat(), one.sha256.hex()]
-    )
-    items = [
-        CertificateView.model_validate({**vars(one), "sha256": one.sha256.hex()}) for one in rows
-    ]
-    return render(CertificateList(items=items, next=cursor))
-
-
 def device_view(device: Device) -> DeviceView:
     values = {name: getattr(device, name) for name in DeviceView.model_fields if name != "user"}
     return DeviceView.model_validate({**values, "user": device.user_name})
@@ -270,22 +231,6 @@ def _path_id(request: web.Request) -> UUID:
         return UUID(request.match_info["id"])
     except ValueError:
         raise Problem(404, "id_unknown", "There is nothing under this id.") from None
-
-
-def _certificate_key(key: list[Any] | None) -> tuple[datetime, bytes] | None:
-    if key is None:
-        return None
-    try:
-        at = datetime.fromisoformat(key[0])
-        if at.tzinfo is None:
-            raise _bad_cursor()
-        return at, bytes.fromhex(key[1])
-    except (ValueError, TypeError):
-        raise _bad_cursor() from None
-
-
-def _bad_cursor() -> Problem:
-    return Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
 
 
 ROUTES = (
@@ -373,15 +318,5 @@ ROUTES = (
         permission=RENEW,
         scoped=True,
         answer=RenewalProfile,
-    ),
-    Route(
-        "GET",
-        f"{PREFIX}/certificates",
-        list_certificates,
-        summary="Device certificates, newest first",
-        permission=READ,
-        scoped=True,
-        query=CertificateQuery,
-        answer=CertificateList,
     ),
 )

@@ -53,6 +53,15 @@ LIVE = """
 SELECT der, key_sha256 FROM certificate
 WHERE enrollment_id = $1 AND revoked_at IS NULL AND not_after > now()
 """
+STANDING = """
+SELECT enrollment_id IS NOT NULL AS pinned, revoked_at IS NOT NULL AS revoked
+FROM certificate WHERE sha256 = $1
+"""
+# A device that enrolls by it at this moment was quicker, or finds it revoked.
+LOCK = f"{STANDING} FOR UPDATE"
+WITHDRAW = """
+UPDATE certificate SET revoked_at = $2, revocation_reason = 'withdrawn' WHERE sha256 = $1
+"""
 DER = "SELECT der, key_sha256 FROM certificate WHERE sha256 = $1"
 STATUS = """
 SELECT revoked_at, revocation_reason FROM certificate WHERE authority = $1 AND serial_number = $2
@@ -80,6 +89,14 @@ class Revoked:
     serial_number: str
     device_id: UUID
     revocation_reason: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """`pinned`: a device has enrolled by it."""
+
+    pinned: bool
+    revoked: bool
 
 
 @dataclass(frozen=True)
@@ -144,6 +161,21 @@ async def revoke_older(
     """Revoke what these enrollments held before the certificate given with each."""
     rows = await tx.fetch(REVOKE_OLDER, [k[0] for k in kept], [k[1] for k in kept], now)
     return [Revoked(**row) for row in rows]
+
+
+async def standing(tx: Connection, sha256: bytes) -> Standing | None:
+    row = await tx.fetchrow(STANDING, sha256)
+    return Standing(**row) if row else None
+
+
+async def lock(tx: Connection, sha256: bytes) -> Standing | None:
+    row = await tx.fetchrow(LOCK, sha256)
+    return Standing(**row) if row else None
+
+
+async def withdraw(tx: Connection, sha256: bytes, now: datetime) -> None:
+    """Call with it locked."""
+    await tx.execute(WITHDRAW, sha256, now)
 
 
 async def page(
