@@ -86,18 +86,20 @@ class JobRunner:
 
     async def _loop(self, job: Job) -> None:
         SERVICE.set(self._service)
-        wake = job.wake or Wake()
+        wake, told_at = job.wake or Wake(), 0.0
         while not self._stopping:
             pause: float = job.every
             self._working.add(job.name)
             try:
-                if await self._turn(job):
+                more = await self._turn(job)
+                told_at = 0.0
+                if more:
                     continue
             except (Exception, asyncio.CancelledError) as error:
                 if is_wanted(error):
                     raise
                 pause = min(job.every, _RETRY_SECONDS)
-                _tell(job, error)
+                told_at = _tell(job, error, told_at)
             finally:
                 self._working.discard(job.name)
             if not self._stopping:
@@ -119,13 +121,21 @@ class JobRunner:
             metrics.JOB_SECONDS.labels(self._service, job.name, result).observe(seconds)
 
 
-def _tell(job: Job, error: BaseException) -> None:
-    """A stack only of what does not pass by itself: of a database that is away it says nothing."""
-    if is_transient(error):
+def _tell(job: Job, error: BaseException, told_at: float) -> float:
+    """Say that a job failed; return when that was said last.
+
+    Of what passes by itself, such as a database that is away, without a stack, and once in half a
+    minute until the job works again.
+    """
+    now = time.monotonic()
+    if not is_transient(error):
+        log.error("A job failed; it goes on", extra={"job": job.name}, exc_info=error)
+    elif not told_at or now - told_at > _RETRY_SECONDS:
         known = {"job": job.name, "error": describe(error)}
         log.error("A job failed; it goes on", extra=known)
     else:
-        log.error("A job failed; it goes on", extra={"job": job.name}, exc_info=error)
+        return told_at
+    return now
 
 
 async def keep_running(service: str, what: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -86,6 +86,21 @@ async def test_a_failure_is_survived_and_told_with_its_stack_if_that_says_someth
     assert bool(told.exc_info) is stack
 
 
+async def test_a_database_that_is_away_is_told_once_until_it_is_back(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[int] = []
+
+    async def run() -> None:
+        tries.append(1)
+        if len(tries) not in {4, 5}:
+            raise ConnectionRefusedError(111, "no")
+
+    start([Job("patient", every=0.01, run=run)])
+    await _until(lambda: len(tries) > 8)
+    assert len([one for one in caplog.records if "A job failed" in one.message]) == 2
+
+
 async def test_a_single_job_runs_in_one_process(start: Start) -> None:
     """Two runners stand for two processes: each has a connection of its own."""
     mine: list[str] = []
