@@ -7,6 +7,8 @@ import plistlib
 
 from tests.command_queue.fleet import Fleet
 
+CHECKS = "/api/v1/commands/checks"
+
 
 def profile(
     payload_type: str = "com.apple.wifi.managed", identifier: str = "org.example.wifi"
@@ -74,3 +76,34 @@ async def test_a_profile_that_a_device_was_not_given_is_not_taken_for_ours(fleet
     remove = {"identifier": "org.example.wifi"}
     asked = await fleet.ask(phone, kind="configuration.remove", params=remove)
     assert asked["command_class"] == "destructive"
+
+
+async def test_a_check_judges_as_asking_would_and_asks_for_nothing(fleet: Fleet) -> None:
+    phone = await fleet.enroll()
+    install = "configuration.install"
+    for kind, params, expected in (
+        (install, {"profile": profile("com.apple.webClip.managed")}, "harmless"),
+        (install, {"profile": profile()}, "disruptive"),
+        (install, {"profile": profile("org.nobody.knows")}, "destructive"),
+        ("device.lock", {"pin": "123456"}, "destructive"),
+        ("inventory.refresh", {"section": "security"}, "harmless"),
+    ):
+        answer = await fleet.trial.call("POST", CHECKS, {"kind": kind, "params": params})
+        assert answer.status == 200, answer.body
+        assert "123456" not in answer.text
+        queue = await fleet.trial.call("GET", f"/api/v1/commands/devices/{phone.device_id}")
+        assert queue.json["queue"] == []
+        asked = await fleet.ask(phone, kind=kind, params=params)
+        assert answer.json["command_class"] == asked["command_class"] == expected
+        await phone.drain()
+
+
+async def test_a_check_explains_what_is_wrong_to_whoever_may_ask(fleet: Fleet) -> None:
+    answer = await fleet.trial.call("POST", CHECKS, {"kind": "configuration.install", "params": {}})
+    assert (answer.status, answer.json["code"]) == (422, "params_invalid")
+    body = {"kind": "configuration.install", "params": {"profile": "eHl6"}}
+    answer = await fleet.trial.call("POST", CHECKS, body)
+    assert (answer.status, answer.json["code"]) == (422, "body_invalid")
+    few = ("command.request", "command.device.lock")
+    answer = await fleet.trial.call("POST", CHECKS, body, permissions=few)
+    assert answer.status == 403

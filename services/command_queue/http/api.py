@@ -7,6 +7,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from services.command_queue import catalogue
 from services.command_queue.budgets import Budgets
 from services.command_queue.canaries import Canaries
 from services.command_queue.control import By, Control
@@ -38,6 +39,8 @@ BUDGETS = web.AppKey("command_queue.budgets", Budgets)
 
 REQUEST, READ, CANCEL = "command.request", "command.read", "command.cancel"
 _LARGEST = 32 * 1024 * 1024
+_LARGEST_QUESTION = 12 * 1024 * 1024
+"""A profile of 8 MiB as base64."""
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -64,6 +67,18 @@ async def create(request: web.Request) -> web.StreamResponse:
     except CommandRefused as refusal:
         raise _problem(refusal) from None
     return render(views.AcceptedView.of(accepted), 202 if accepted.created else 200)
+
+
+async def check(request: web.Request) -> web.StreamResponse:
+    """POST /api/v1/commands/checks: how a command would be judged; nothing is asked of a device."""
+    question = await parse_body(request, views.Question)
+    caller(request).reach(REQUEST, f"command.{question.kind}")
+    try:
+        order = catalogue.make(question.kind, question.params)
+    except CommandRefused as refusal:
+        raise _problem(refusal) from None
+    fields = views.JudgedView.model_fields
+    return render(views.JudgedView(**{name: getattr(order, name) for name in fields}))
 
 
 async def newest(request: web.Request) -> web.StreamResponse:
@@ -210,6 +225,17 @@ ROUTES = [
         status=202,
         max_body=_LARGEST,
         summary="Ask for a command on named devices",
+    ),
+    Route(
+        "POST",
+        "/api/v1/commands/checks",
+        check,
+        permission=REQUEST,
+        scoped=True,
+        body=views.Question,
+        answer=views.JudgedView,
+        max_body=_LARGEST_QUESTION,
+        summary="Say how dangerous a command would be, without asking for it",
     ),
     Route(
         "GET",

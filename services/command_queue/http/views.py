@@ -39,6 +39,28 @@ class NewCommand(BaseModel):
     """Parameters of single devices, instead of `params`."""
 
 
+class Question(BaseModel):
+    """A command that nobody asks for yet."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Text
+    params: dict[str, Any] = {}
+
+
+class JudgedView(BaseModel):
+    """What a command's content tells about it. A device may make it more dangerous: removing what
+    Muster did not install there is destructive.
+    """
+
+    request_type: str
+    command_class: CommandClass
+    summary: dict[str, Any]
+    """As the command would show it: no PIN, no password, no content of a profile."""
+    change: bool
+    """On many devices a few have it first."""
+
+
 class AcceptedView(BaseModel):
     command_id: UUID
     state: str
