@@ -35,6 +35,7 @@ Key = tuple[str, str]
 WHY_NOT: Final[Mapping[Key, str]] = {
     ("POST", "/api/v1/console/token"): "a token for five minutes, by one whose making is on record",
     ("POST", "/api/v1/compliance/previews"): "it judges a draft and keeps nothing",
+    ("POST", "/api/v1/commands/checks"): "it judges a command and asks for nothing",
 }
 """Routes that leave no entry, and why."""
 ELSEWHERE: Final[Mapping[Key, str]] = {
