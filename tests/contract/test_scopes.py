@@ -177,6 +177,8 @@ WALK: Final = (
     _act(f"{_C}/{{command_id}}/cancel", _WHY, code="command_unknown"),
     _listed(f"{_C}/approvals"),
     Row("GET", f"{_C}/{{command_id}}/approval", code="held_command_unknown", held=True),
+    # It names no device, and asks nothing of one.
+    _act(f"{_C}/checks", {"kind": "device.restart"}, refused=200, done=200),
     # Nobody here has a key: who reaches it is told so.
     _act(f"{_C}/{{command_id}}/approval", _word, code="held_command_unknown", done=403, held=True),
     _act(f"{_C}/{{command_id}}/reject", _WHY, code="held_command_unknown", held=True),
