@@ -11,6 +11,8 @@ from typing import Any, Final
 from services.console.people import Person
 
 REQUEST: Final = "command.request"
+PROFILE_LETTERS: Final = 1_400_000
+"""A profile of 1 MiB as base64."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Input:
     hint: str = ""
     least: int = 0
     inputmode: str | None = None
+    area: bool = False
+    """It has many lines, and a file may be chosen that holds it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Action:
     """Parameters that nobody chooses."""
     one_by_one: Mapping[str, str] = field(default_factory=dict)
     """By platform, why it is not offered for many devices at once."""
+    judged: bool = False
+    """What is sent decides how dangerous it is: command_queue is asked before the person is."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """By platform, the effect where it is another one, which nothing brings back."""
 
@@ -54,8 +60,8 @@ class Action:
         """What must be filled in besides; None: nothing."""
         if not self.one_of or any(params.get(name, "").strip() for name in self.one_of):
             return None
-        labels = {one.name: one.label for one in self.inputs}
-        return f"Fill in one of: {', '.join(labels[name] for name in self.one_of)}."
+        labels = [one.label for one in self.inputs if one.name in self.one_of]
+        return f"Fill in {'one of' if len(labels) > 1 else 'this'}: {', '.join(labels)}."
 
     @property
     def permission(self) -> str:
@@ -156,6 +162,39 @@ ACTIONS: Final = (
         "The passcode is gone at once: whoever holds the device opens it until a new one is set.",
         "Their passcodes are gone at once: whoever holds one opens it until a new one is set.",
         "lock-open",
+    ),
+    Action(
+        "install",
+        "configuration.install",
+        "Install profile",
+        "What the profile holds takes effect on the device as soon as it is there. What is in it"
+        " decides how dangerous this is: you are told before it is sent.",
+        "What the profile holds takes effect on them as soon as it is there. What is in it decides"
+        " how dangerous this is: you are told before it is sent.",
+        "plus",
+        inputs=(
+            Input(
+                "profile",
+                "Profile",
+                PROFILE_LETTERS,
+                "Its XML, or base64 of a signed one. At most 1 MiB.",
+                area=True,
+            ),
+        ),
+        one_of=("profile",),
+        judged=True,
+    ),
+    Action(
+        "remove",
+        "configuration.remove",
+        "Remove profile",
+        "The profile goes, and with it what it brought: accounts, networks, certificates, limits."
+        " One that Muster did not install there counts as destructive.",
+        "The profile goes from them, and with it what it brought: accounts, networks, certificates,"
+        " limits. Where Muster did not install it, this counts as destructive.",
+        "x",
+        inputs=(Input("identifier", "Identifier of the profile", 255, "As under Configuration."),),
+        one_of=("identifier",),
     ),
     Action(
         "erase",

@@ -67,6 +67,7 @@ SCREENS: Final[Mapping[str, Screen]] = {
     "device-certificates": Screen("/devices/{device}?tab=certificates"),
     "device-commands": Screen("/devices/{device}?tab=commands&asked={command}"),
     "device-lock": Screen("/devices/{device}/actions/lock"),
+    "device-install": Screen("/devices/{device}/actions/install"),
     "device-lock-mac": Screen("/devices/{mac}/actions/lock"),
     "device-secrets": Screen("/devices/{mac}?tab=secrets"),
     "device-secret-step-up": Screen(_REVEAL, sent=_WHY, proven=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from typing import Any
@@ -181,3 +182,34 @@ async def test_who_may_not_sees_why(view: Console) -> None:
     assert "Lock : This needs the permission command.request." in words_of(page)
     assert "/bulk/lock" not in page.text
     assert (await reader.get("/bulk/lock?whole=true")).status == 403
+
+
+async def test_a_profile_for_many_is_judged_before_anybody_confirms(
+    view: Console, calls: RecordedCalls
+) -> None:
+    rights = ["inventory.read", "command.request", "command.configuration.install"]
+    browser = await signed_in(view.service, everywhere=rights)
+    for name in "ab":
+        await view.device(name=name)
+    calls.answers["command_queue", f"{COMMANDS}/checks"] = {
+        "command_class": "destructive",
+        "summary": {"profile": "org.example", "payload_types": ["com.apple.vpn.managed"]},
+    }
+    path, xml = "/bulk/install?whole=true", "<plist/>"
+    fields = await _filled(browser, path, serial="2", reason="x", profile=f" {xml}")
+    answer = await browser.post(path, fields)
+    assert answer.status == 403
+    act = "Install profile org.example (com.apple.vpn.managed), which counts as destructive"
+    assert f"{act}: 2 devices" in words_of(answer)
+    [asked] = _asked(calls)
+    assert asked == {
+        "kind": "configuration.install",
+        "params": {"profile": base64.b64encode(f" {xml}".encode()).decode()},
+    }
+    refused = {"code": "body_invalid", "detail": "profile: no payload."}
+    calls.answers["command_queue", f"{COMMANDS}/checks"] = refused
+    calls.statuses["command_queue", f"{COMMANDS}/checks"] = 422
+    answer = await browser.post(path, fields)
+    assert answer.status == 422
+    assert "profile: no payload. Nothing was asked of any device." in words_of(answer)
+    assert html.escape(xml) in answer.text

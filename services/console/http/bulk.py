@@ -13,7 +13,8 @@ from pydantic import Field
 
 from services.console.actions import BULK_BY_NAME, REQUEST, Action
 from services.console.http.budgets import Budgets, budgets_for
-from services.console.http.device_actions import UNSURE, ActionForm
+from services.console.http.device_actions import MOST as MOST_BYTES
+from services.console.http.device_actions import UNSURE, ActionForm, act_of
 from services.console.http.device_models import DeviceFilters
 from services.console.http.devices import READ
 from services.console.http.keys import SELECTION
@@ -27,7 +28,7 @@ from services.console.http.pages import (
     person,
     query_pairs,
 )
-from services.console.http.step_up import carry, confirmed
+from services.console.http.step_up import NEEDED, carry, confirmed
 from services.console.views.selection import MOST, Chosen, Counted
 from shared.events.base import uuid7
 from shared.runtime.internal import InternalCallFailed
@@ -36,7 +37,6 @@ from shared.runtime.routes import Route
 
 _MOST_NAMED: Final = 100
 """Their ids stand in a URL, which may have 8 KiB."""
-_MAX_BODY: Final = 65536
 
 
 class BulkQuery(DeviceFilters):
@@ -67,21 +67,24 @@ async def do_bulk(request: web.Request) -> web.StreamResponse:
     chosen = await chosen_by(request, query, action.one_by_one, *action.needs)
     if complaint := _complaint(action, form, chosen):
         return await _dialog(request, action, query, chosen, form, complaint, 422)
-    if not action.harmless:
-        carry(request, "devices", _digest(chosen.device_ids))
-        await confirmed(request, f"{action.title}: {_many(len(chosen.device_ids))}")
-    body = {
-        "kind": action.kind,
-        "params": {**action.fixed, **form.params(action)},
-        "device_ids": [str(one) for one in chosen.device_ids],
-        "idempotency_key": str(form.key),
-        "reason": form.reason or None,
-    }
     try:
+        if not action.harmless:
+            carry(request, "devices", _digest(chosen.device_ids))
+            act = await act_of(request, action, form)
+            await confirmed(request, f"{act}: {_many(len(chosen.device_ids))}")
+        body = {
+            "kind": action.kind,
+            "params": {**action.fixed, **form.params(action)},
+            "device_ids": [str(one) for one in chosen.device_ids],
+            "idempotency_key": str(form.key),
+            "reason": form.reason or None,
+        }
         accepted = await ask(request, "command_queue", "POST", "/api/v1/commands", body)
     except InternalCallFailed:
         return await _dialog(request, action, query, chosen, form, UNSURE, 503)
     except Problem as problem:
+        if problem.code == NEEDED:
+            raise
         why = f"{problem.detail} Nothing was asked of any device."
         again = form.model_copy(update={"key": uuid7()})
         return await _dialog(request, action, query, chosen, again, why, problem.status)
@@ -180,7 +183,8 @@ async def _dialog(
 
 def _route(method: str, handler: Any, summary: str) -> Route:
     where = "/bulk/{name}"
-    return permitted_page(method, where, handler, REQUEST, summary, scoped=True, max_body=_MAX_BODY)
+    most = MOST_BYTES
+    return permitted_page(method, where, handler, REQUEST, summary, scoped=True, max_body=most)
 
 
 ROUTES = (

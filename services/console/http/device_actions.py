@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -9,13 +10,22 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.console.actions import BY_NAME, REQUEST, Action
+from services.console.actions import BY_NAME, PROFILE_LETTERS, REQUEST, Action
 from services.console.http.budgets import budgets_for
 from services.console.http.device_offers import REFRESH, WAKE, why_not
 from services.console.http.devices import READ
 from services.console.http.keys import VIEWS
-from services.console.http.pages import ask, go_to, page, parse_form, permitted_page, person
-from services.console.http.step_up import confirmed
+from services.console.http.pages import (
+    ask,
+    go_to,
+    page,
+    parse_form,
+    parse_pairs,
+    permitted_page,
+    person,
+    query_pairs,
+)
+from services.console.http.step_up import NEEDED, confirmed
 from services.console.http.words import SHOWN
 from shared.events.base import uuid7
 from shared.runtime.http import path_id
@@ -24,7 +34,8 @@ from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
 
 Values = dict[str, Any]
-_MOST: Final = 65536
+MOST: Final = 4 * PROFILE_LETTERS
+"""Bytes of a form: of a letter that HTML writes as three, and some more."""
 _Text = Annotated[str, Field(max_length=1000)]
 UNSURE: Final = (
     "The service that sends commands did not answer in time. Nothing you wrote was lost. Send it"
@@ -43,17 +54,28 @@ class ActionForm(BaseModel):
     message: _Text | None = None
     phone_number: _Text | None = None
     footnote: _Text | None = None
+    identifier: Annotated[str, Field(max_length=255)] | None = None
+    profile: Annotated[str | None, Field(max_length=PROFILE_LETTERS, repr=False)] = None
 
     def params(self, action: Action) -> dict[str, str]:
         given = ((one.name, getattr(self, one.name)) for one in action.inputs)
-        return {name: value for name, value in given if value}
+        return {name: _sent(name, value) for name, value in given if value}
+
+
+class ActionQuery(BaseModel):
+    """What a link to the dialog may have filled in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identifier: Annotated[str, Field(max_length=255)] | None = None
 
 
 async def show_action(request: web.Request) -> web.StreamResponse:
     """GET /devices/{device_id}/actions/{name}: what it would do, to which device."""
     action, device = await _meant(request)
     why = await why_not(request, device, action)
-    form = ActionForm(key=uuid7())
+    named = parse_pairs(request, query_pairs(request), ActionQuery).identifier
+    form = ActionForm(key=uuid7(), identifier=named)
     return await _dialog(request, action, device, form, impossible=why)
 
 
@@ -65,19 +87,22 @@ async def do_action(request: web.Request) -> web.StreamResponse:
         return await _dialog(request, action, device, form, impossible=why, status=403)
     if complaint := _complaint(action, form, device):
         return await _dialog(request, action, device, form, complaint=complaint, status=422)
-    await confirmed(request, f"{action.title}: {name_of(device)} ({typed_for(device)})")
-    body = {
-        "kind": action.kind,
-        "params": form.params(action),
-        "device_ids": [str(device["device_id"])],
-        "idempotency_key": str(form.key),
-        "reason": form.reason,
-    }
+    whom = f"{name_of(device)} ({typed_for(device)})"
     try:
+        await confirmed(request, f"{await act_of(request, action, form)}: {whom}")
+        body = {
+            "kind": action.kind,
+            "params": form.params(action),
+            "device_ids": [str(device["device_id"])],
+            "idempotency_key": str(form.key),
+            "reason": form.reason,
+        }
         accepted = await ask(request, "command_queue", "POST", "/api/v1/commands", body)
     except InternalCallFailed:
         return await _dialog(request, action, device, form, complaint=UNSURE, status=503)
     except Problem as problem:
+        if problem.code == NEEDED:
+            raise
         why = f"{problem.detail} Nothing was asked of the device."
         again = form.model_copy(update={"key": uuid7()})
         return await _dialog(request, action, device, again, complaint=why, status=problem.status)
@@ -100,6 +125,27 @@ async def wake(request: web.Request) -> web.StreamResponse:
     path = f"/api/v1/push/devices/{device['device_id']}/wake"
     await ask(request, "push_notifier", "POST", path)
     return go_to(f"/devices/{device['device_id']}?done=wake")
+
+
+async def act_of(request: web.Request, action: Action, form: ActionForm) -> str:
+    """What a person confirms; raises the Problem of what cannot be sent at all."""
+    if not action.judged:
+        return action.title
+    body = {"kind": action.kind, "params": form.params(action)}
+    judged = await ask(request, "command_queue", "POST", "/api/v1/commands/checks", body)
+    about = judged["summary"]
+    types = ", ".join(about.get("payload_types", ())) or "nothing that is known"
+    return (
+        f"{action.title} {about.get('profile', 'without an identifier')}"
+        f" ({types}), which counts as {judged['command_class']}"
+    )
+
+
+def _sent(name: str, value: str) -> str:
+    """XML comes as it is written, everything else as base64 already."""
+    if name == "profile" and value.lstrip().startswith("<"):
+        return base64.b64encode(value.encode()).decode()
+    return "".join(value.split()) if name == "profile" else value
 
 
 def name_of(device: Values) -> str:
@@ -169,7 +215,7 @@ async def _dialog(
 
 def _route(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:
     where = f"/devices/{{device_id}}{path}"
-    return permitted_page(method, where, handler, permission, summary, scoped=True, max_body=_MOST)
+    return permitted_page(method, where, handler, permission, summary, scoped=True, max_body=MOST)
 
 
 ROUTES = (

@@ -58,13 +58,16 @@ class ConsoleDoor:
             request[PERSON], request[CALLER] = person, person.caller
         else:
             browser.ways = await self._providers.in_use()
-        if request.method not in _READING:
+        writing = request.method not in _READING
+        if writing:
             forgery.check_origin(request.headers.get("Origin"), self._origin)
-            forgery.check_token(await _csrf_token(request), browser.secret)
-        if route.public:
-            return
-        if person is None:
+        # Before the body: only who is signed in may send a long one.
+        if person is None and not route.public:
             raise Problem(401, "signed_out", "Sign in to go on.")
+        if writing:
+            forgery.check_token(await _csrf_token(request), browser.secret)
+        if route.public or person is None:
+            return
         if route.permission is not None and route.scoped:
             person.reach(route.permission)
         elif route.permission is not None:

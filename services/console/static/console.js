@@ -122,4 +122,41 @@
       next?.focus();
     }
   });
+
+  // A file is put into the field that is sent: as text where it is XML, else as base64.
+  const written = (bytes) => {
+    try {
+      const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+      if (text.trimStart().startsWith("<")) {
+        return text;
+      }
+    } catch {
+      // It is signed, and no text.
+    }
+    let binary = "";
+    for (const byte of new Uint8Array(bytes)) {
+      binary += String.fromCharCode(byte);
+    }
+    return btoa(binary);
+  };
+  for (const chooser of document.querySelectorAll("[data-file-into]")) {
+    const field = document.getElementById(chooser.dataset.fileInto);
+    chooser.hidden = false;
+    chooser.addEventListener("change", async () => {
+      const [file] = chooser.files;
+      if (!file) {
+        return;
+      }
+      field.setCustomValidity("");
+      const text = written(await file.arrayBuffer());
+      if (text.length > field.maxLength) {
+        field.value = "";
+        field.setCustomValidity(`${file.name} is too long.`);
+        field.reportValidity();
+      } else {
+        field.value = text;
+      }
+    });
+    field.addEventListener("input", () => field.setCustomValidity(""));
+  }
 })();
