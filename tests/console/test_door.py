@@ -157,6 +157,22 @@ async def test_a_write_needs_the_token_of_a_page(service: Trial) -> None:
     assert (await browser.get("/")).status == 401
 
 
+async def test_what_a_stranger_sends_is_not_read(
+    service: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some forms hold megabytes (decision 76)."""
+
+    async def never(*_: object) -> bytes:
+        raise AssertionError("it was read")
+
+    browser = Browser(service)
+    await browser.get("/sign-in")
+    monkeypatch.setattr("services.console.http.door.read_body", never)
+    answer = await browser.post(f"/devices/{uuid4()}/actions/install", {"profile": "x"})
+    assert answer.status == 401
+    assert 'action="/sign-in"' in answer.text
+
+
 async def test_htmx_brings_the_token_in_a_header(service: Trial) -> None:
     browser = await signed_in(service)
     headers = {"Origin": ORIGIN, "X-CSRF-Token": browser.token}
