@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -133,3 +134,15 @@ async def test_a_veto_is_passed_on_with_its_reason(view: Console, calls: Recorde
     await auditor.get("/approvals")
     assert (await auditor.post(path, {"reason": "no"})).status == 403
     assert "guard.freeze on all devices" in words_of(await auditor.get("/approvals"))
+
+
+async def test_no_alarm_is_buried_under_others(view: Console, calls: RecordedCalls) -> None:
+    """What is refused is an alarm, too, and anybody may ask for it a hundred times."""
+    _guard(calls)
+    for number, kind in enumerate(["weakened", "push_certificate", *["refused"] * 20]):
+        alarm = GuardAlarmed(alarm_id=uuid7(), kind=kind, actor="eve", reason=f"No. {number}.")
+        await view.service.hears(alarm, service="command_queue")
+    owner = await signed_in(view.service, role="owner")
+    alarms = words_of(await owner.get("/")).partition("Alarms in 24 hours")[2]
+    shown = re.findall(r"No\. ([0-9]+)\.", alarms.partition("What happened")[0])
+    assert (len(shown), set(shown) & {"0", "1"}) == (7, {"0", "1"})

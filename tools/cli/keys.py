@@ -1,6 +1,7 @@
 """`muster keys`: by which keys services encrypt what they keep, and changing them.
 
-It stands beside the database and the folder of keys of a service, and asks no service.
+It stands beside the database and the folder of keys of a service, and asks no service. The audit
+says who changed them.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
-from shared.db.pool import Pool, open_pool
+from shared.bus import outbox
+from shared.db.pool import Pool, open_pool, transaction
+from shared.events.audit import AuditRecorded
+from shared.events.base import uuid7
 from shared.events.registry import SERVICES
 from shared.runtime import resealing
 from shared.runtime.resealing import Resealed, Standing
 from shared.runtime.settings import Settings
 from shared.sealed import LocalCipher, SealError, rotate_service_keys
 from tools.cli import place, services
+from tools.cli.client import actor
 from tools.cli.errors import CliError
 from tools.cli.output import table
 
@@ -47,7 +53,7 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 def run_rotate(arguments: argparse.Namespace) -> int:
     for name in _named(arguments):
-        rotate_service_keys(_settings(name).keys_dir, name)
+        asyncio.run(_rotate(name))
         print(f"{name}: new keys. Start all its processes anew, then: muster keys reseal {name}")
     return 0
 
@@ -66,6 +72,25 @@ async def _status(name: str) -> list[Sequence[object]]:
     return rows
 
 
+async def _rotate(name: str) -> None:
+    async with _opened(name) as pool:
+        await _record(pool, name, "keys.rotate", {})  # first: what is not on record is not done
+    rotate_service_keys(_settings(name).keys_dir, name)
+
+
+async def _record(pool: Pool, name: str, action: str, after: dict[str, Any]) -> None:
+    entry = AuditRecorded(
+        audit_id=uuid7(),
+        actor=actor(),
+        permission=action,
+        action=action,
+        target=f"keys:{name}",
+        after=after,
+    )
+    async with transaction(pool) as tx:
+        await outbox.emit(tx, [entry])
+
+
 async def _reseal(name: str) -> int:
     done, rounds = 0, 0
     async with _opened(name) as pool:
@@ -76,6 +101,7 @@ async def _reseal(name: str) -> int:
             left = sum(found.older_than(cipher.newest) for found, cipher in standings)
             if left <= walked.unopened or rounds == _ROUNDS:
                 break
+        await _record(pool, name, "keys.reseal", {"encrypted_anew": done, "left": left})
     why = f", of which {walked.unopened} do not open" if walked.unopened else ""
     print(f"{name}: {done} encrypted anew, {left} left under older keys{why}")
     if not left:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, get_args
 from uuid import UUID
 
 from shared.db.pool import Connection
+from shared.events.commands import GuardAlarmed
 
 ADD = """
 INSERT INTO activity (activity_id, at, kind, device_id, actor, detail, loud)
@@ -38,12 +39,22 @@ SELECT {_COLUMNS} FROM (
 WHERE $1::uuid[] IS NULL OR device.groups && $1
 ORDER BY activity_id DESC LIMIT $3
 """
+_WORDS: Final = [
+    *get_args(GuardAlarmed.model_fields["kind"].annotation),
+    *("device.ownership", "sealed.used", "provider.changed"),
+]
+_ALARM = "kind IN ('guard.alarmed', 'device.ownership', 'sealed.used', 'provider.changed')"
+_WORD = "CASE WHEN kind = 'guard.alarmed' THEN detail ->> 'what' ELSE kind END"
+# Who may sound many of one kind (by asking for what is refused) buries no other.
 ALARMS = f"""
 SELECT {_COLUMNS} FROM (
-    SELECT * FROM activity
-    WHERE kind IN ('guard.alarmed', 'device.ownership', 'sealed.used', 'provider.changed')
-      AND activity_id > $1
-    ORDER BY activity_id DESC LIMIT $2
+    (SELECT * FROM activity WHERE {_ALARM} AND activity_id > $1
+     ORDER BY activity_id DESC LIMIT $2)
+    UNION
+    SELECT newest.* FROM unnest($3::text[]) AS wanted (word) CROSS JOIN LATERAL (
+        SELECT * FROM activity WHERE {_ALARM} AND ({_WORD}) = wanted.word AND activity_id > $1
+        ORDER BY activity_id DESC LIMIT 1
+    ) AS newest
 ) AS activity {_NAMES}
 ORDER BY activity_id DESC
 """
@@ -84,8 +95,8 @@ async def feed(
 
 
 async def alarms(tx: Connection, after: UUID, limit: int) -> list[dict[str, Any]]:
-    """What alarmed everybody, newest first."""
-    return [dict(row) for row in await tx.fetch(ALARMS, after, limit)]
+    """What alarmed everybody, newest first: the last `limit`, and the last of each kind."""
+    return [dict(row) for row in await tx.fetch(ALARMS, after, limit, _WORDS)]
 
 
 async def of_device(

@@ -167,7 +167,7 @@ class Views:
             return [_told(row) for row in await activity.of_device(tx, device_id, before, limit)]
 
     async def alarms(self, span: timedelta, most: int) -> list[Row]:
-        """The alarms of a time that is just over; they are everybody's."""
+        """Alarms of a time that is just over, and none buried by others; they are everybody's."""
         after = uuid7(self._clock.now() - span)
         async with self._reading() as tx:
             return [_told(row) for row in await activity.alarms(tx, after, most)]
