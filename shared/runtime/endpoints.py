@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
 
@@ -17,7 +18,7 @@ from shared.db.batcher import Overloaded
 from shared.db.errors import is_unstorable_text
 from shared.db.pool import is_transient
 from shared.runtime import metrics, traces
-from shared.runtime.http import CALLER, ROUTE, Caller, too_large
+from shared.runtime.http import ADMISSION, CALLER, ROUTE, Admission, Caller, too_large
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.logs import SERVICE
 from shared.runtime.pages import Door
@@ -88,10 +89,8 @@ class Endpoint:
     async def _answer(self, request: web.Request, correlation: str) -> web.StreamResponse:
         try:
             self._admit(request)
-            if self._door is not None:
-                await self._door.admit(request, self._route)
-            if self._revocations is not None:
-                await self._refuse_revoked(request, self._revocations)
+            await self._judge(request)
+            request[ADMISSION] = Admission(partial(self._judge, request))
             return await self._route.handler(request)
         except Problem as problem:
             return self._refuse(request, problem, correlation)
@@ -99,6 +98,13 @@ class Endpoint:
             return self._refuse(request, problem_of(error), correlation)
         except Exception as error:  # noqa: BLE001 (the last line of defence: never a stack trace)
             return self._refuse(request, self._failure(error), correlation)
+
+    async def _judge(self, request: web.Request) -> None:
+        """Whether the session or token behind it lives; asked again by answers that go on."""
+        if self._door is not None:
+            await self._door.admit(request, self._route)
+        if self._revocations is not None:
+            await self._refuse_revoked(request, self._revocations)
 
     def _refuse(self, request: web.Request, problem: Problem, correlation: str) -> web.Response:
         if self._door is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_origin
 from uuid import UUID
@@ -97,7 +97,15 @@ class Caller:
         )
 
 
+@dataclass(frozen=True)
+class Admission:
+    """Whether who asked may still be answered; raises Problem."""
+
+    judge: Callable[[], Awaitable[None]]
+
+
 CALLER = web.RequestKey("caller", Caller)
+ADMISSION = web.RequestKey("admission", Admission)
 ROUTE = web.RequestKey("route", Route)
 
 
@@ -213,6 +221,13 @@ def parting(request: web.Request) -> bool:
     connection = request.protocol
     drains = isinstance(connection, LimitedConnection) and connection.draining
     return drains or request.transport is None or request.transport.is_closing()
+
+
+async def still_admitted(request: web.Request) -> None:
+    """What an answer that goes on for long asks now and then: raises Problem once the session or
+    token behind the request has ended.
+    """
+    await request[ADMISSION].judge()
 
 
 def too_large(limit: int) -> Problem:
