@@ -16,12 +16,13 @@ from uuid import UUID
 from services.command_queue import metrics
 from services.command_queue.apple import answers
 from services.command_queue.apple.answers import Answer, AnswerError
-from services.command_queue.delivery import Delivery, Turn
+from services.command_queue.delivery import Delivery
 from services.command_queue.errors import PeerRefused
 from services.command_queue.identity import Identity
 from services.command_queue.presence import Presence
 from services.command_queue.store import speakers
 from services.command_queue.store.speakers import Speaker
+from services.command_queue.turn import Turn
 from shared.apple import cms, identifiers, plist
 from shared.bus.tracing import current_traceparent
 from shared.db.batcher import Overloaded

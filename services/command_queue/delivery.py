@@ -23,6 +23,7 @@ from services.command_queue.settling import Told
 from services.command_queue.store import commands, outcomes, pending
 from services.command_queue.store.outcomes import End, Settled
 from services.command_queue.store.pending import Claimed, Key
+from services.command_queue.turn import Turn
 from shared.apple import plist
 from shared.bus import outbox, tracing
 from shared.db.batcher import Batcher
@@ -47,22 +48,6 @@ _POISON_LIMIT: Final = 2
 _POISONERS: Final = 10_000
 # Commands that fail on our side while they are handed out, one after the other.
 _UNDELIVERABLE: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What a device said, and that it may be given something now.
-
-    `spoilt` says why its body could not be read: then what it was handed fails, and it is given
-    nothing. `channel_id` is None where the unreadable body did not tell the channel.
-    """
-
-    device_id: UUID
-    enrollment_id: UUID
-    channel_id: UUID | None
-    answer: Answer | None = None
-    spoilt: str | None = None
-    traceparent: str | None = None
 
 
 @dataclass(slots=True)

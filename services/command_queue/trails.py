@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from services.command_queue.store.outcomes import Settled
 from services.command_queue.store.pending import Claimed
+from services.command_queue.turn import Turn
 from shared.bus import tracing
-
-if TYPE_CHECKING:
-    from services.command_queue.delivery import Turn
 
 MOST_TARGETS: Final = 20
 """A trace that tells of more devices than these is read by nobody and fills its backend."""

@@ -18,8 +18,8 @@ from typing import Any
 from uuid import UUID
 
 from services.command_queue.apple.answers import FINAL, Answer
-from services.command_queue.delivery import Turn
 from services.command_queue.http.devices import CONNECT
+from services.command_queue.turn import Turn
 from services.console import access
 from services.console.http.keys import SESSIONS
 from services.console.sessions import Visit

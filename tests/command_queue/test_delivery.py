@@ -9,9 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from services.command_queue.delivery import Delivery, Turn
+from services.command_queue.delivery import Delivery
 from services.command_queue.http.devices import CONNECT
 from services.command_queue.store import outcomes, pending, speakers
+from services.command_queue.turn import Turn
 from shared.db.batcher import Overloaded
 from shared.db.pool import transaction
 from shared.events.commands import DeviceSeen, TargetState
