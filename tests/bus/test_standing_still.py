@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,9 +21,12 @@ from shared.db.pool import Pool
 from shared.events.commands import DeviceSeen
 from tests.bus.small import SERVICE, TOPIC, Publisher, effects, note, running, seen, until
 
-# A client that is broken off while it connects forgets the connection: aiokafka closes it only when
-# the collector finds it, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed AIOKafkaConnection:ResourceWarning")
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """A connection that nobody closed fails the test that opened it, not whichever runs later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from services.compliance.app import SERVICE
-from shared.bus import outbox
-from shared.db.pool import transaction
-from shared.events import Event, uuid7
+from shared.events import uuid7
 from shared.events.commands import DeviceSeen
 from shared.events.device_state import DeviceState, EnrollmentState
 from shared.events.devices import Ownership, Platform
@@ -27,22 +24,12 @@ from shared.events.inventory import (
 )
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import Answer, Trial, trial
+from tests.told import Told
 from tools.embedded.testing import MakeDatabase
 
-E = TypeVar("E", bound=Event)
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 BASE = "/api/v1/compliance"
 PASSCODE = {"kind": "passcode_present", "id": "passcode"}
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the service put into its outbox, by type."""
-
-    events: Sequence[Event]
-
-    def of(self, model: type[E]) -> list[E]:
-        return [event for event in self.events if isinstance(event, model)]
 
 
 class ComplianceTrial:
@@ -52,10 +39,7 @@ class ComplianceTrial:
 
     async def told(self) -> Told:
         """Take what waits in the outbox."""
-        async with transaction(self.service.context.pool) as tx:
-            events = await outbox.read(tx, "compliance")
-            await tx.execute("DELETE FROM outbox")
-        return Told(events)
+        return await Told.by(self.service)
 
     def state(self, device_id: UUID, **changes: Any) -> DeviceState:
         """A managed iPhone, unless told otherwise; `state` and `since` are its enrollment's."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -24,18 +24,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from services.enrollment.app import SERVICE
-from shared.bus import outbox
-from shared.db.pool import transaction
-from shared.events import Event
 from shared.events.device_state import DeviceState, EnrollmentState
 from shared.events.pushes import PushCertificateChanged
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import Answer, RecordedCalls, Trial, trial
 from shared.sealed import ensure_service_keys
+from tests import told
 from tools.embedded.testing import MakeDatabase
 from tools.simulator.wire import cms, scep
 
-E = TypeVar("E", bound=Event)
 TOPIC = "com.apple.mgmt.External.11111111-2222-3333-4444-555555555555"
 API = "/api/v1/enrollment"
 FENCE = "/internal/v1/commands/fence"
@@ -77,18 +74,8 @@ class Apple:
         return self.message("TokenUpdate", **about | more)
 
 
-@dataclass(frozen=True)
-class Told:
-    """What the service put into its outbox, in order."""
-
-    events: Sequence[Event]
-
-    def of(self, model: type[E]) -> list[E]:
-        return [event for event in self.events if isinstance(event, model)]
-
-    def one(self, model: type[E]) -> E:
-        [event] = self.of(model)
-        return event
+class Told(told.Told):
+    """With what was told last of a device."""
 
     @property
     def state(self) -> DeviceState:
@@ -116,10 +103,7 @@ class House:
 
     async def told(self) -> Told:
         """Take what waits in the outbox."""
-        async with transaction(self.service.context.pool) as tx:
-            events = await outbox.read(tx, "enrollment")
-            await tx.execute("DELETE FROM outbox")
-        return Told(events)
+        return await Told.by(self.service)
 
     async def query(self, sql: str, *values: Any) -> list[Any]:
         async with self.service.context.pool.acquire() as connection:

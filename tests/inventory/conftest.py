@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from services.inventory.app import SERVICE
-from shared.bus import outbox
-from shared.db.pool import transaction
-from shared.events import Event, uuid7
+from shared.events import uuid7
 from shared.events.commands import CommandFinished, TargetState
 from shared.events.device_state import DeviceState, EnrollmentState
 from shared.events.devices import Ownership, Platform
 from shared.runtime.clock import FixedClock
 from shared.runtime.testing import Trial, trial
+from tests.told import Told
 from tools.embedded.testing import MakeDatabase
 
-E = TypeVar("E", bound=Event)
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 KEYS = {
     "device_information": "QueryResponses",
@@ -33,16 +30,6 @@ KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class Told:
-    """What the service put into its outbox, by type."""
-
-    events: Sequence[Event]
-
-    def of(self, model: type[E]) -> list[E]:
-        return [event for event in self.events if isinstance(event, model)]
-
-
 class InventoryTrial:
     def __init__(self, service: Trial, clock: FixedClock) -> None:
         self.service, self.clock = service, clock
@@ -50,10 +37,7 @@ class InventoryTrial:
 
     async def told(self) -> Told:
         """Take what waits in the outbox."""
-        async with transaction(self.service.context.pool) as tx:
-            events = await outbox.read(tx, "inventory")
-            await tx.execute("DELETE FROM outbox")
-        return Told(events)
+        return await Told.by(self.service)
 
     def state(self, device_id: UUID, **changes: Any) -> DeviceState:
         """A managed iPhone, unless told otherwise; `state` is its enrollment's."""
