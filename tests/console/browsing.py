@@ -89,14 +89,17 @@ async def signed_in(
     groups: Mapping[UUID, Sequence[str]] | None = None,
     role: str | None = None,
     name: str = "Ada Lovelace",
+    email: str = "",
 ) -> Browser:
     """The browser of somebody who holds this; it has seen the first page."""
     browser, now = Browser(service), service.context.clock.now()
     account_id = browser.account_id = uuid7(now)
     async with transaction(service.context.pool) as tx:
-        await accounts.add(tx, account_id, name, f"{account_id}@example.org", now)
+        await accounts.add(tx, account_id, name, email or f"{account_id}@example.org", now)
         held = [(None, everywhere), *(groups or {}).items()]
         for group, permissions in held:
+            if not permissions:
+                continue
             role_id = f"test-{uuid7()}"
             await tx.execute(ADD_ROLE, role_id, list(permissions))
             await accounts.grant(tx, uuid7(now), account_id, role_id, group, now, "test")

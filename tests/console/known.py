@@ -44,8 +44,8 @@ _STATES = (VerdictState.COMPLIANT, VerdictState.COMPLIANT, VerdictState.NONCOMPL
 
 async def sessions(view: Console) -> tuple[dict[Eyes, str | None], Browser]:
     """The session of each who looks, and the browser of the owner."""
-    owner = await signed_in(view.service, role="owner")
-    newcomer = await signed_in(view.service, name="Charles Babbage")
+    owner = await signed_in(view.service, role="owner", email="ada@example.org")
+    newcomer = await signed_in(view.service, name="Charles Babbage", email="charles@example.org")
     assert owner.account_id is not None
     async with transaction(view.service.context.pool) as tx:
         await _prove(tx, owner.account_id)

@@ -224,6 +224,7 @@ def _installed(calls: RecordedCalls, phone: UUID) -> None:
     since = (START - timedelta(days=12)).isoformat()
     told: dict[str, Any] = {"next": None, "reported_at": (START - timedelta(hours=3)).isoformat()}
     app: dict[str, Any] = {"version": "4021", "since": since, "managed": None}
+    app |= {"short_version": None}
     profile: dict[str, Any] = {"organization": "Example", "uuid": "u", "since": since}
     profile |= {"encrypted": False, "managed": True, "removal_disallowed": True}
     unmanaged = {"organization": None, "managed": False, "removal_disallowed": False}

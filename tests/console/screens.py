@@ -140,6 +140,13 @@ NO_SCREENS: Final[Mapping[str, str]] = {
 """Templates of whole pages that are not drawn, and why."""
 
 
+IDS: Final[Mapping[str, str]] = {
+    "webhook": "a delivery is found in the receiver's log by its id",
+    "identity-provider": "the address to be registered there has one",
+}
+"""Screens on which ids may be read, by what they are for; elsewhere things have names."""
+
+
 def pages() -> Iterator[str]:
     """Paths, as their routes have them, that answer GET with what is to be drawn."""
     for route in SERVICE.routes:

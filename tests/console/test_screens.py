@@ -22,7 +22,7 @@ from tests.console import known
 from tests.console.chromium import NEEDED, chromium, for_browsers, free_port
 from tests.console.fleet import START, Console
 from tests.console.pictured import others
-from tests.console.screens import NO_SCREENS, NOT_DRAWN, SCREENS, Eyes, Screen, page_of, pages
+from tests.console.screens import IDS, NO_SCREENS, NOT_DRAWN, SCREENS, Eyes, Screen, page_of, pages
 from tools.embedded import assets
 from tools.embedded.home import Home
 
@@ -30,6 +30,11 @@ SIZES = {
     "desktop": ViewportSize(width=1280, height=900),
     "phone": ViewportSize(width=390, height=844),
 }
+_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UNREACHED: Final = """
+[...document.querySelectorAll("tbody th[scope=row] a")]
+  .some((one) => !one.matches("[data-row] [data-open]"))
+"""
 _SEND: Final = """
 ([path, fields]) => {
   const form = document.createElement("form");
@@ -135,6 +140,8 @@ async def test_every_screen_can_be_used_by_everybody(
             proof.brought = screen.proven
             await _open(page, screen, names)
             faults += [(name, fault) for fault in await _faults(page, axe)]
+            if name not in IDS:
+                faults += [(name, "an id", found) for found in await _ids(page)]
             await _draw(page, f"{name}-{size}-{scheme}.png")
     assert not faults, "\n".join(map(str, faults))
     assert _whole_pages() - rendered == set(NO_SCREENS)
@@ -153,10 +160,17 @@ async def _open(page: Page, screen: Screen, names: Mapping[str, str]) -> None:
         await page.wait_for_url("**/preview")
 
 
+async def _ids(page: Page) -> list[str]:
+    """What a person reads that only programs know by heart."""
+    return _ID.findall(await page.locator("body").inner_text())
+
+
 async def _faults(page: Page, axe: str) -> list[object]:
     found: list[object] = []
     if await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
         found.append("wider than the screen")
+    if await page.evaluate(_UNREACHED):
+        found.append("j and k do not come to its rows")
     await page.evaluate(axe)
     said = await page.evaluate("axe.run()")
     return found + [

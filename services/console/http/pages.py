@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.console import forgery
 from services.console.http.browsers import BROWSER, FIELDS, PERSON
-from services.console.http.keys import ASKING, BUNDLE
+from services.console.http.keys import ASKING, BUNDLE, VIEWS
 from services.console.http.menu import MENU
 from services.console.people import Person
 from services.console.step_up import CODE_FIELD
@@ -98,6 +98,7 @@ def text_of(request: web.Request, template: str, **values: Any) -> str:
             asset=request.config_dict[BUNDLE].url,
             csrf=forgery.token_for(browser.new_session or browser.secret),
             menu=MENU,
+            now=request.config_dict[VIEWS].now(),
             path=request.path,
             ways=browser.ways,
             person=None if browser.new_session == "" else request.get(PERSON),
