@@ -233,7 +233,7 @@ def _installed(calls: RecordedCalls, phone: UUID) -> None:
         "items": [
             app | {"identifier": "com.example.tour", "name": "Tour plan", "short_version": "4.2"},
             app | {"identifier": "org.example.van", "name": "Van", "managed": True},
-            app | {"identifier": "name:Calculator", "name": None, "version": None},
+            app | {"identifier": "name:Calculator", "name": "Calculator"},
         ]
     }
     calls.answers["inventory", f"{path}/profiles?limit=50"] = told | {

@@ -15,6 +15,7 @@ from shared.events import uuid7
 from shared.events.commands import (
     CommandCancelled,
     CommandClass,
+    CommandContinued,
     CommandCreated,
     CommandFinished,
     CommandReleased,
@@ -32,6 +33,8 @@ from shared.events.devices import (
     Platform,
 )
 from shared.events.pushes import PushCertificateChanged
+from tests.console.auditing import did, hear
+from tests.console.auditing import told as recorded
 from tests.console.fleet import START, Console
 
 COUNT_ALL = """
@@ -171,6 +174,26 @@ async def test_what_happened_is_told_in_sentences(view: Console) -> None:
     )
     of_device = (await view.get(f"/devices/{device_id}/activity")).json["items"]
     assert len(of_device) == 6
+
+
+async def test_what_is_done_to_a_command_names_it(view: Console) -> None:
+    device_id, lock, wide = await view.device(name="Ada's iPhone"), uuid7(), uuid7()
+    one = {"kind": "device.lock", "targets": 1, "device": str(device_id)}
+    many = {"kind": "configuration.install", "targets": 1200}
+    for command_id, after in ((lock, one), (wide, many)):
+        entry = did("command.create", target=str(command_id), after=after)
+        await hear(view.service, recorded(entry))
+    await view.service.hears(
+        CommandReleased(command_id=lock, approvers=["bob"], released_at=START),
+        CommandContinued(command_id=wide, actor="ada", answered=5, targets=1195),
+        CommandCancelled(command_id=wide, actor="ada", reason="wrong floor"),
+        service="command_queue",
+    )
+    assert {row["text"] for row in (await view.get("/activity")).json["items"]} == {
+        "bob approved “Lock Ada's iPhone”: it runs",
+        "ada let “Install a profile on 1,200 devices” go on to 1,195 more devices",
+        "ada cancelled “Install a profile on 1,200 devices”: wrong floor",
+    }
 
 
 def _finished(

@@ -15,7 +15,8 @@ from services.console.store import view_tallies as tallies
 from services.console.store import view_verdicts as verdicts
 from services.console.views import export
 from services.console.views.filters import MONTH, Filters, Order, Place, Sort, as_id
-from services.console.views.sentences import DEVICE, actor_text, sentence
+from services.console.views.sentences import actor_text
+from services.console.views.telling import told
 from shared.db.pool import READING, Connection, Pool, transaction
 from shared.events import uuid7
 from shared.runtime import turns
@@ -164,18 +165,18 @@ class Views:
         async with self._reading() as tx:
             if await lists.one(tx, device_id, reach) is None:
                 raise unknown()
-            return [_told(row) for row in await activity.of_device(tx, device_id, before, limit)]
+            return await told(tx, await activity.of_device(tx, device_id, before, limit))
 
     async def alarms(self, span: timedelta, most: int) -> list[Row]:
         """Alarms of a time that is just over, and none buried by others; they are everybody's."""
         after = uuid7(self._clock.now() - span)
         async with self._reading() as tx:
-            return [_told(row) for row in await activity.alarms(tx, after, most)]
+            return await told(tx, await activity.alarms(tx, after, most))
 
     async def feed(self, before: UUID | None, limit: int, reach: Reach) -> list[Row]:
         """What happened that everybody should know, newest first."""
         async with self._reading() as tx:
-            return [_told(row) for row in await activity.feed(tx, reach, before, limit)]
+            return await told(tx, await activity.feed(tx, reach, before, limit))
 
     async def overview(self, reach: Reach) -> Overview:
         now = self._clock.now()
@@ -190,7 +191,7 @@ class Views:
                 trend=trend,
                 expiring=await lists.expiring(tx, now + MONTH, reach, 6),
                 push_certificates=await lists.push_certificates(tx, now),
-                activity=[_told(row) for row in await activity.feed(tx, reach, None, 10)],
+                activity=await told(tx, await activity.feed(tx, reach, None, 10)),
                 as_of=now,
             )
 
@@ -282,16 +283,3 @@ def _shown(rows: Sequence[Row], names: Mapping[UUID, str], reach: Reach) -> list
 
 def _named(row: Row) -> Row:
     return {**row, "groups": [one["name"] for one in row["groups"]]}
-
-
-def _told(row: Row) -> Row:
-    """A happening with its sentence, whole and as the pieces around the device's name."""
-    name = row["device_name"] or "A device that is gone"
-    before, found, after = sentence(row).partition(DEVICE)
-    return {
-        **row,
-        "text": before + (name if found else "") + after,
-        "before": before,
-        "named": name if found else None,
-        "after": after,
-    }

@@ -164,18 +164,25 @@ def _asked(detail: Row, actor: str) -> str:
     return f"{actor} asked to {_what(detail)} {many}{held}"
 
 
+def _which(detail: Row, unknown: str) -> str:
+    what = detail.get("what_was_asked")
+    return f"“{what}”" if what else unknown
+
+
 def _cancelled(detail: Row, actor: str) -> str:
     reason = detail.get("reason")
-    return f"{actor} cancelled a command" + (f": {reason}" if reason else "")
+    return f"{actor} cancelled {_which(detail, 'a command')}" + (f": {reason}" if reason else "")
 
 
 def _continued(detail: Row, actor: str) -> str:
-    return f"{actor} let a change go on to {detail.get('targets', 0):,} more devices"
+    which = _which(detail, "a change")
+    return f"{actor} let {which} go on to {detail.get('targets', 0):,} more devices"
 
 
 def _approved(detail: Row, actor: str) -> str:
     others = detail.get("approvers", 1) - 1
-    return f"{actor}{f' and {others} more' if others else ''} approved a held command: it runs"
+    which = _which(detail, "a held command")
+    return f"{actor}{f' and {others} more' if others else ''} approved {which}: it runs"
 
 
 def _alarmed(detail: Row, actor: str) -> str:
