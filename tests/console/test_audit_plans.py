@@ -98,7 +98,7 @@ async def test_a_page_is_read_along_an_index(service: Trial, filters: Filters) -
     read = {node["Node Type"]: 0 for node in scans}
     for node in scans:
         read[node["Node Type"]] += node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-    assert read.pop("Seq Scan", 0) == 0  # of weeks that are empty
+    assert read.pop("Seq Scan", 0) < 1000  # of weeks of which a day is kept, or nothing
     assert sum(read.values()) < 1500
 
 
