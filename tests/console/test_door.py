@@ -14,6 +14,7 @@ import pytest
 from services.console import paths
 from services.console.app import SERVICE
 from services.console.http.keys import ASKING
+from services.console.http.pages import TEMPLATES
 from services.console.people import Person
 from services.console.permissions import ALL, BUILT_IN
 from services.console.sessions import IDLE, MOST
@@ -116,12 +117,29 @@ async def test_a_session_ends_after_twelve_hours_of_use(service: Trial) -> None:
     assert (await browser.get("/")).status == 401
 
 
-async def test_an_open_stream_keeps_no_session_alive(service: Trial) -> None:
+@pytest.mark.parametrize("headers", [{"Accept": "text/event-stream"}, {"X-By-Itself": "yes"}])
+async def test_a_forgotten_tab_keeps_no_session_alive(
+    service: Trial, headers: dict[str, str]
+) -> None:
     browser = await signed_in(service)
     later(service, IDLE - timedelta(seconds=1))
-    assert (await browser.get("/", {"Accept": "text/event-stream"})).status == 200
+    assert (await browser.get("/", headers)).status == 200
     later(service, timedelta(seconds=1))
     assert (await browser.get("/")).status == 401
+
+
+def test_what_a_page_asks_by_itself_says_so() -> None:
+    """Also that nothing which a person may press lies inside: it would say so too."""
+    asking = [
+        (one.name, tag)
+        for one in TEMPLATES.rglob("*.html")
+        for tag in re.findall(r"<[a-z]+ [^<]*hx-trigger=[^<]*<", one.read_text())
+        if re.search(r'hx-trigger="(?:sse:|every|load)', tag)
+    ]
+    assert len(asking) > 8
+    assert [one for one in asking if "X-By-Itself" not in one[1]] == []
+    kept = "".join(one.read_text() for one in TEMPLATES.rglob("*.html"))
+    assert kept.count("X-By-Itself") == len(asking)
 
 
 async def test_who_is_disabled_is_out_at_once(service: Trial) -> None:

@@ -23,6 +23,8 @@ from shared.runtime.routes import Route
 _READING = {"GET", "HEAD"}
 _FORM = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 1000
+_BY_ITSELF = "X-By-Itself"
+"""On what a page asks for because of news, and no person did."""
 _ASSETS = "/assets/"
 _HEADERS = {
     "Content-Security-Policy": (
@@ -74,9 +76,10 @@ class ConsoleDoor:
             person.require(route.permission)
 
     async def _browser(self, request: web.Request) -> Browser:
-        """A stream that stays open in a forgotten tab keeps no session alive."""
+        """A forgotten tab keeps no session alive: neither its stream nor what news have it ask."""
         secret = request.cookies.get(self._cookies.session, "")
-        active = "text/event-stream" not in request.headers.get("Accept", "")
+        stream = "text/event-stream" in request.headers.get("Accept", "")
+        active = not stream and _BY_ITSELF not in request.headers
         known = await self._sessions.judge(secret, active=active) if secret else None
         if known is not None:
             return Browser(secret, known)
