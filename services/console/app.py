@@ -139,6 +139,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.VIEWS: Views(pool, clock),
                 keys.SELECTION: Selection(pool, clock),
                 keys.SAVED_VIEWS: SavedViews(pool, clock),
+                keys.FORMS: context.cipher,
                 keys.HUB: hub,
             },
             handlers=keeping.beside(HANDLERS),

@@ -212,4 +212,5 @@ async def test_a_profile_for_many_is_judged_before_anybody_confirms(
     answer = await browser.post(path, fields)
     assert answer.status == 422
     assert "profile: no payload. Nothing was asked of any device." in words_of(answer)
-    assert html.escape(xml) in answer.text
+    assert html.escape(xml) not in answer.text
+    assert "is kept, and not shown again" in words_of(answer)

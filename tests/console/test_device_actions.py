@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import re
 from typing import Any
 from uuid import UUID
@@ -9,6 +11,7 @@ from uuid import UUID
 import jwt
 import pytest
 
+from services.console.step_up import StepUp
 from shared.events import uuid7
 from shared.events.devices import Ownership, Platform
 from shared.runtime.testing import RecordedCalls
@@ -271,3 +274,45 @@ async def test_the_page_tells_intent_then_outcome(
     )
     _tell(calls, device_id, "held", state="held", hold_reason="5 of 5 are spent")
     assert "5 of 5 are spent" in words_of(await browser.get(part))
+
+
+async def test_what_is_in_a_profile_is_in_no_page(
+    view: Console, calls: RecordedCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rights = ("inventory.read", "command.request", "command.configuration.install")
+    browser = await signed_in(view.service, everywhere=rights)
+    calls.answers["command_queue", f"{COMMANDS}/checks"] = {
+        "command_class": "disruptive",
+        "summary": {"profile": "org.example", "payload_types": ["com.apple.wifi.managed"]},
+    }
+    path = f"/devices/{await view.device(name='a', serial='F17PQ0')}/actions/install"
+    fields = await _filled(browser, path, serial="F17PQ1", reason="x", profile="<p>s3cret</p>")
+    mistaken = await browser.post(path, fields)
+    kept = _kept(mistaken.text)
+    right = {**fields, "profile": "", "serial": "F17PQ0", "kept": kept}
+    asked = await browser.post(path, right)
+    assert (mistaken.status, asked.status) == (422, 403)
+    assert "s3cret" not in mistaken.text + asked.text
+    assert _kept(asked.text) == kept
+
+    async def proven(_self: StepUp, _person: object, _digest: str) -> bool:
+        return True
+
+    monkeypatch.setattr(StepUp, "is_proven", proven)
+    elsewhere = f"/devices/{await view.device(name='b', serial='F17PQ0')}/actions/install"
+    for at, who, said in (
+        (elsewhere, browser, "Fill in this: Profile"),
+        (path, await signed_in(view.service, everywhere=rights), "Fill in this: Profile"),
+    ):
+        answer = await who.post(at, right)
+        assert answer.status == 422
+        assert said in words_of(answer)
+    assert (await browser.post(path, right)).status == 303
+    sent = base64.b64encode(b"<p>s3cret</p>").decode()
+    assert _asked(calls)[-1][3]["params"] == {"profile": sent}
+    assert "kept" not in str(_asked(calls)[-1])
+
+
+def _kept(text: str) -> str:
+    [kept] = re.findall(r'name="kept" value="([^"]+)"', text)
+    return html.unescape(kept)

@@ -14,7 +14,7 @@ from pydantic import Field
 from services.console.actions import BULK_BY_NAME, REQUEST, Action
 from services.console.http.budgets import Budgets, budgets_for
 from services.console.http.device_actions import MOST as MOST_BYTES
-from services.console.http.device_actions import UNSURE, ActionForm, act_of
+from services.console.http.device_actions import UNSURE, ActionForm, act_of, read_form
 from services.console.http.device_models import DeviceFilters
 from services.console.http.devices import READ
 from services.console.http.keys import SELECTION
@@ -22,7 +22,6 @@ from services.console.http.pages import (
     ask,
     go_to,
     page,
-    parse_form,
     parse_pairs,
     permitted_page,
     person,
@@ -63,7 +62,7 @@ async def show_bulk(request: web.Request) -> web.StreamResponse:
 
 async def do_bulk(request: web.Request) -> web.StreamResponse:
     """POST /bulk/{name}: ask command_queue for one command to all of them."""
-    action, query, form = _action(request), bulk_query(request), parse_form(request, BulkForm)
+    action, query, form = _action(request), bulk_query(request), read_form(request, BulkForm)
     chosen = await chosen_by(request, query, action.one_by_one, *action.needs)
     if complaint := _complaint(action, form, chosen):
         return await _dialog(request, action, query, chosen, form, complaint, 422)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from services.console.actions import BY_NAME, PROFILE_LETTERS, REQUEST, Action
 from services.console.http.budgets import budgets_for
 from services.console.http.device_offers import REFRESH, WAKE, why_not
 from services.console.http.devices import READ
+from services.console.http.kept import brought_back, put_away
 from services.console.http.keys import VIEWS
 from services.console.http.pages import (
     ask,
@@ -56,10 +57,15 @@ class ActionForm(BaseModel):
     footnote: _Text | None = None
     identifier: Annotated[str, Field(max_length=255)] | None = None
     profile: Annotated[str | None, Field(max_length=PROFILE_LETTERS, repr=False)] = None
+    kept: Annotated[str | None, Field(max_length=2 * PROFILE_LETTERS, repr=False)] = None
+    """The profile of an earlier page, encrypted."""
 
     def params(self, action: Action) -> dict[str, str]:
         given = ((one.name, getattr(self, one.name)) for one in action.inputs)
         return {name: _sent(name, value) for name, value in given if value}
+
+
+F = TypeVar("F", bound=ActionForm)
 
 
 class ActionQuery(BaseModel):
@@ -82,7 +88,7 @@ async def show_action(request: web.Request) -> web.StreamResponse:
 async def do_action(request: web.Request) -> web.StreamResponse:
     """POST /devices/{device_id}/actions/{name}: ask command_queue for it, in the person's name."""
     action, device = await _meant(request)
-    form = parse_form(request, ActionForm)
+    form = read_form(request, ActionForm)
     if why := await why_not(request, device, action):
         return await _dialog(request, action, device, form, impossible=why, status=403)
     if complaint := _complaint(action, form, device):
@@ -125,6 +131,15 @@ async def wake(request: web.Request) -> web.StreamResponse:
     path = f"/api/v1/push/devices/{device['device_id']}/wake"
     await ask(request, "push_notifier", "POST", path)
     return go_to(f"/devices/{device['device_id']}?done=wake")
+
+
+def read_form(request: web.Request, model: type[F]) -> F:
+    """The form; its profile is said to no page again: there may be passwords in it."""
+    form = parse_form(request, model)
+    if form.profile:
+        return form.model_copy(update={"kept": put_away(request, "profile", form.profile)})
+    profile = brought_back(request, "profile", form.kept) if form.kept else None
+    return form.model_copy(update={"profile": profile, "kept": form.kept if profile else None})
 
 
 async def act_of(request: web.Request, action: Action, form: ActionForm) -> str:

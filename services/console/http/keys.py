@@ -30,6 +30,7 @@ from services.console.views.queries import Views
 from services.console.views.selection import Selection
 from services.console.webhooks.sending import Sending
 from services.console.webhooks.settings import Webhooks
+from shared.sealed import LocalCipher
 
 SETUP = web.AppKey("console.setup", Setup)
 AUDIT = web.AppKey("console.audit", Audit)
@@ -39,6 +40,8 @@ STANDINGS = web.AppKey("console.standings", Standings)
 SESSIONS = web.AppKey("console.sessions", Sessions)
 ASKING = web.AppKey("console.asking", Asking)
 VIEWS = web.AppKey("console.views", Views)
+FORMS = web.AppKey("console.forms", LocalCipher)
+"""Encrypts what forms keep between two pages."""
 HUB = web.AppKey("console.hub", Hub)
 SIGNING_IN = web.AppKey("console.signing_in", SigningIn)
 STEP_UP = web.AppKey("console.step_up", StepUp)

@@ -88,7 +88,11 @@ async def test_what_is_no_profile_is_said_before_a_key_is_asked_for(
     alert = page.get_by_role("alert")
     await expect(alert).to_contain_text("neither XML nor signed XML")
     await expect(alert).to_contain_text("Nothing was asked of the device")
-    await expect(page.get_by_label("Profile", exact=True)).to_have_value("MIAgbm8gQ01TIP8=")
+    await expect(page.get_by_label("Profile", exact=True)).to_have_value("")
+    await expect(page.get_by_text("The one that you chose is kept")).to_be_visible()
+    await _choose(page, profile())
+    await page.get_by_role("button", name="Install profile").click()
+    await expect(page.get_by_text("Nothing was done yet")).to_be_visible()
     assert await fleet.queued() == []
 
 
