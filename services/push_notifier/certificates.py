@@ -7,6 +7,7 @@ in a certificate of their own would silence the fleet otherwise.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
@@ -77,7 +78,8 @@ class Certificates:
 
     async def request(self, who: Caller) -> str:
         """A new key and its CSR (PEM), to be signed through Apple's push certificate portal."""
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        # Up to a second of CPU, for which nobody else should wait.
+        key = await asyncio.to_thread(rsa.generate_private_key, 65537, 2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Muster push")])
         csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
         pem = csr.public_bytes(serialization.Encoding.PEM).decode()

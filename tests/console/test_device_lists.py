@@ -263,8 +263,9 @@ async def test_search_is_the_same_when_very_many_are_found(
     view: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
-        device_id = await view.device(name=f"phone {number}", serial=f"X{number}Y")
-        if number % 2:
+        odd = ["odd"] if number % 2 else []
+        device_id = await view.device(name=f"phone {number}", serial=f"X{number}Y", tags=odd)
+        if odd:
             await view.seen(device_id)
     for few, near in ((5, 1), (4, 5), (4, 1), (0, 3), (0, 0)):
         monkeypatch.setattr("services.console.store.view_lists.FEW", few)
@@ -272,6 +273,9 @@ async def test_search_is_the_same_when_very_many_are_found(
         assert len(await view.names(q="phone")) == 5
         assert await view.names(q="phone x3") == ["phone 3"]
         assert await view.names(q="phone", platform="macos") == []
+        assert await view.names(q="phone", tag="odd") == ["phone 1", "phone 3"]
+        assert await view.names(q="phone x3", tag="odd", sort="user") == ["phone 3"]
+        assert await view.names(q="phone", tag="even") == []
         for order in ({}, {"sort": "seen"}, {"sort": "user"}, {"platform": "ios", "sort": "os"}):
             there, back = await view.walk(2, q="pho", **order)
             assert len(there) == 5, (few, near, order)

@@ -7,7 +7,7 @@ these: a condition that may or may not hold hides the index that would answer it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -102,6 +102,8 @@ class Conditions:
     source: str = "device"
     texts: Sequence[str] = ()
     """What many devices have in their words, and all of these must."""
+    sets: bool = False
+    """They must be in groups or have tags: few may, and an index knows who."""
 
     def add(self, part: str, *values: Any) -> None:
         """`part` names its values {0}, {1}, …"""
@@ -110,7 +112,7 @@ class Conditions:
         self.values += values
 
     def copy(self) -> Conditions:
-        return Conditions(list(self.parts), list(self.values), self.source, self.texts)
+        return replace(self, parts=list(self.parts), values=list(self.values))
 
     def having(self, texts: Sequence[str], *, by_index: bool) -> None:
         """Of rows of `search`: all texts are in them."""
@@ -126,7 +128,7 @@ class Conditions:
 
 def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) -> Conditions:
     """What a device must be to be on the list; what it is called is `search`'s."""
-    found = Conditions()
+    found = Conditions(sets=bool(reach is not None or filters.tag or filters.group))
     if reach is not None:
         found.add(_IN_GROUPS, list(reach))
     for name in ("platform", "status", "compliance", "ownership"):
@@ -176,20 +178,30 @@ async def search(tx: Connection, found: Conditions, words: Sequence[str]) -> boo
 
     A word of three letters or more is found anywhere, a shorter one where a word begins. Few
     devices are looked up first and named, since no statistics tell how many a text will find, or
-    where in an order they lie. What many have is looked for along the order: see `_wide`.
+    where in an order they lie; so are those of a small group or tag. What many others have is
+    looked for along the order: see `_wide`.
     """
     texts = [word if len(word) >= GRAM else f" {word}" for word in words]
     if not texts:
         return False
     indexed = Conditions([], [])
     indexed.having(texts, by_index=True)
-    statement = f"SELECT device_id FROM search WHERE {indexed.where} LIMIT {FEW + 1}"
-    few = [row["device_id"] for row in await tx.fetch(statement, *indexed.values)]
-    if len(few) <= FEW:
-        found.add("device.device_id = ANY({0}::uuid[])", few)
+    named = await _named(tx, indexed)
+    if len(named) > FEW and found.sets and len(members := await few(tx, found, FEW + 1)) <= FEW:
+        among = Conditions(["device_id = ANY($1::uuid[])"], [members])
+        among.having(texts, by_index=False)
+        named = await _named(tx, among)
+    if len(named) <= FEW:
+        found.add("device.device_id = ANY({0}::uuid[])", named)
         return False
     found.texts = texts
     return True
+
+
+async def _named(tx: Connection, wanted: Conditions) -> list[UUID]:
+    """Devices by their words, as many as a statement may name, or one more."""
+    statement = f"SELECT device_id FROM search WHERE {wanted.where} LIMIT {FEW + 1}"
+    return [row["device_id"] for row in await tx.fetch(statement, *wanted.values)]
 
 
 def _grams(text: str) -> list[str]:
