@@ -102,8 +102,8 @@ class Conditions:
     source: str = "device"
     texts: Sequence[str] = ()
     """What many devices have in their words, and all of these must."""
-    sets: bool = False
-    """They must be in groups or have tags: few may, and an index knows who."""
+    sets: Conditions | None = None
+    """Those of groups and tags alone: few devices may be in them, and an index knows which."""
 
     def add(self, part: str, *values: Any) -> None:
         """`part` names its values {0}, {1}, …"""
@@ -128,16 +128,12 @@ class Conditions:
 
 def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) -> Conditions:
     """What a device must be to be on the list; what it is called is `search`'s."""
-    found = Conditions(sets=bool(reach is not None or filters.tag or filters.group))
-    if reach is not None:
-        found.add(_IN_GROUPS, list(reach))
+    found = _sets(filters, reach)
+    if found.values:
+        found.sets = found.copy()
     for name in ("platform", "status", "compliance", "ownership"):
         if wanted := getattr(filters, name):
             found.add(f"{name} = ANY({{0}}::text[])", list(wanted))
-    if filters.tag:
-        found.add("tags <> '{{}}' AND tags && {0}::text[]", list(filters.tag))
-    if filters.group:
-        found.add(_IN_GROUPS, list(filters.group))
     if filters.supervised is not None:
         found.add("supervised = {0}", filters.supervised)
     if filters.expiring:
@@ -150,6 +146,17 @@ def conditions(filters: Filters, reach: Sequence[UUID] | None, now: datetime) ->
         )
     _versions(found, filters)
     _when_seen(found, filters.seen, now)
+    return found
+
+
+def _sets(filters: Filters, reach: Sequence[UUID] | None) -> Conditions:
+    found = Conditions()
+    if reach is not None:
+        found.add(_IN_GROUPS, list(reach))
+    if filters.tag:
+        found.add("tags <> '{{}}' AND tags && {0}::text[]", list(filters.tag))
+    if filters.group:
+        found.add(_IN_GROUPS, list(filters.group))
     return found
 
 
@@ -187,10 +194,12 @@ async def search(tx: Connection, found: Conditions, words: Sequence[str]) -> boo
     indexed = Conditions([], [])
     indexed.having(texts, by_index=True)
     named = await _named(tx, indexed)
-    if len(named) > FEW and found.sets and len(members := await few(tx, found, FEW + 1)) <= FEW:
-        among = Conditions(["device_id = ANY($1::uuid[])"], [members])
-        among.having(texts, by_index=False)
-        named = await _named(tx, among)
+    if len(named) > FEW and found.sets is not None:
+        members = await few(tx, found.sets, FEW + 1)
+        if len(members) <= FEW:
+            among = Conditions(["device_id = ANY($1::uuid[])"], [members])
+            among.having(texts, by_index=False)
+            named = await _named(tx, among)
     if len(named) <= FEW:
         found.add("device.device_id = ANY({0}::uuid[])", named)
         return False
