@@ -40,6 +40,8 @@ from tools.embedded.postgres import Postgres
 
 _MILLI: Final = 1e3
 _SLOWEST: Final = 3
+_BUFFERS: Final = "128MB"
+"""What PostgreSQL takes unless it is told otherwise; tests have less."""
 _FORBIDDEN: Final = frozenset({403, 404})
 _ONE: Final = """
 SELECT serial, name, user_name AS user FROM device WHERE device_id = $1
@@ -187,7 +189,7 @@ async def _plans(pool: Pool, path: str) -> list[str]:
 async def _run(options: argparse.Namespace) -> int:
     with testing.home(REPOSITORY / ".muster") as home:
         port = home.ports(["postgres"])["postgres"]
-        server = Postgres(home, port, for_tests=True)
+        server = Postgres(home, port, for_tests=True, buffers=_BUFFERS)
         async with testing.running(server) as postgres:
             databases = testing.Databases(postgres.admin_dsn)
             async with databases.lent() as make:

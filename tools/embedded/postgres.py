@@ -118,8 +118,12 @@ class Postgres:
     lets every local user in and does not wait for the disk: never for anything but tests.
     """
 
-    def __init__(self, home: Home, port: int, *, for_tests: bool = False) -> None:
+    def __init__(
+        self, home: Home, port: int, *, for_tests: bool = False, buffers: str = ""
+    ) -> None:
+        """`buffers`: shared ones, for who measures; as PostgreSQL writes a size."""
         self.port = port
+        self._buffers = {"shared_buffers": buffers} if buffers else {}
         self._home = home
         self._for_tests = for_tests
         self._folder = home.state / "postgres"
@@ -206,13 +210,17 @@ class Postgres:
         fresh.rename(self._data)
 
     async def _launch(self, binaries: Binaries, account: Account) -> None:
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "jit": "off",
-            "log_line_prefix": "%m [%p] %u@%d ",
-            "password_encryption": "scram-sha-256",
-        } | (QUICK if self._for_tests else DURABLE)
+        options = (
+            {
+                "listen_addresses": "127.0.0.1",
+                "unix_socket_directories": "",
+                "jit": "off",
+                "log_line_prefix": "%m [%p] %u@%d ",
+                "password_encryption": "scram-sha-256",
+            }
+            | (QUICK if self._for_tests else DURABLE)
+            | self._buffers
+        )
         argv = [str(binaries.postgres), "-D", str(self._data), "-p", str(self.port)]
         for name, value in options.items():
             argv += ["-c", f"{name}={value}"]
