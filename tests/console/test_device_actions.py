@@ -300,13 +300,15 @@ async def test_what_is_in_a_profile_is_in_no_page(
 
     monkeypatch.setattr(StepUp, "is_proven", proven)
     elsewhere = f"/devices/{await view.device(name='b', serial='F17PQ0')}/actions/install"
-    for at, who, said in (
-        (elsewhere, browser, "Fill in this: Profile"),
-        (path, await signed_in(view.service, everywhere=rights), "Fill in this: Profile"),
+    another = await signed_in(view.service, everywhere=rights)
+    for at, who, sent_back in (
+        (elsewhere, browser, kept),
+        (path, another, kept),
+        *((path, browser, rubbish) for rubbish in ("é", "x", "====", "AAAA", kept[:-4], kept[4:])),
     ):
-        answer = await who.post(at, right)
-        assert answer.status == 422
-        assert said in words_of(answer)
+        answer = await who.post(at, {**right, "kept": sent_back})
+        assert answer.status == 422, sent_back
+        assert "Fill in this: Profile" in words_of(answer)
     assert (await browser.post(path, right)).status == 303
     sent = base64.b64encode(b"<p>s3cret</p>").decode()
     assert _asked(calls)[-1][3]["params"] == {"profile": sent}

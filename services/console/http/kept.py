@@ -5,7 +5,6 @@ for the same person and the same address, and it comes back with them (decision 
 from __future__ import annotations
 
 import base64
-import binascii
 
 from aiohttp import web
 
@@ -33,7 +32,7 @@ def brought_back(request: web.Request, name: str, kept: str) -> str | None:
         opened = request.config_dict[FORMS].decrypt(
             sealed, table="form", column=name, row=_row(request)
         )
-    except (SealError, binascii.Error):
+    except (SealError, ValueError):
         return None
     return opened.decode()
 
