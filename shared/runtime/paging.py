@@ -35,7 +35,7 @@ class Page(BaseModel):
         try:
             return None if key is None else UUID(key[0])
         except (ValueError, TypeError, AttributeError):
-            raise _not_ours() from None
+            raise bad_cursor() from None
 
 
 def encode_cursor(key: Sequence[Any]) -> str:
@@ -51,11 +51,12 @@ def decode_cursor(cursor: str, length: int | None = None) -> list[Any]:
     except (binascii.Error, ValueError):
         key = None
     if not isinstance(key, list) or (length is not None and len(key) != length):
-        raise _not_ours()
+        raise bad_cursor()
     return key
 
 
-def _not_ours() -> Problem:
+def bad_cursor() -> Problem:
+    """What a list answers to a cursor that is none of its own."""
     return Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
 
 

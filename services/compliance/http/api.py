@@ -27,6 +27,7 @@ from services.compliance.http.models import (
 from services.compliance.previews import Previews
 from services.compliance.queries import Reader
 from shared.runtime.http import Page, Reach, caller, parse_body, parse_query, render
+from shared.runtime.paging import bad_cursor
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
 
@@ -52,11 +53,7 @@ def _cursor_ids(page: Page, length: int) -> list[UUID]:
     try:
         return [UUID(part) for part in page.after(length) or []]
     except (ValueError, TypeError, AttributeError):
-        raise _bad_cursor() from None
-
-
-def _bad_cursor() -> Problem:
-    return Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
+        raise bad_cursor() from None
 
 
 def _reach(request: web.Request) -> Reach:
@@ -121,7 +118,7 @@ async def list_versions(request: web.Request) -> web.StreamResponse:
     key = page.after(1)
     before = None if key is None else key[0]
     if before is not None and (not isinstance(before, int) or not 0 < before < 2**31):
-        raise _bad_cursor()
+        raise bad_cursor()
     rows, following = await request.config_dict[READER].versions(policy_id, before, page.limit)
     return render(VersionList.model_validate({"items": rows, "next": following}))
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from services.enrollment.http.api import DIRECTORY, PREFIX, READ, ReasonText
 from services.enrollment.withdrawing import REVOKE, Withdrawals
 from shared.runtime.http import Page, caller, parse_body, parse_query, render
-from shared.runtime.paging import page_of
+from shared.runtime.paging import bad_cursor, page_of
 from shared.runtime.problems import Problem
 from shared.runtime.routes import Route
 
@@ -84,14 +84,10 @@ def _certificate_key(key: list[Any] | None) -> tuple[datetime, bytes] | None:
     try:
         at = datetime.fromisoformat(key[0])
         if at.tzinfo is None:
-            raise _bad_cursor()
+            raise bad_cursor()
         return at, bytes.fromhex(key[1])
     except (ValueError, TypeError):
-        raise _bad_cursor() from None
-
-
-def _bad_cursor() -> Problem:
-    return Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
+        raise bad_cursor() from None
 
 
 ROUTES = (

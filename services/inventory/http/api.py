@@ -31,7 +31,7 @@ from services.inventory.http.models import (
 from services.inventory.queries import REFRESH, Inventory, Past, unknown
 from shared.events.inventory import Section
 from shared.runtime.http import Page, Reach, caller, parse_body, parse_query, render
-from shared.runtime.problems import Problem
+from shared.runtime.paging import bad_cursor
 from shared.runtime.routes import Handler, Route
 
 READ = "inventory.read"
@@ -53,7 +53,7 @@ def _cursor_key(page: Page) -> str | None:
     key = page.after(1)
     if key is None or isinstance(key[0], str):
         return None if key is None else str(key[0])
-    raise _bad_cursor()
+    raise bad_cursor()
 
 
 def _cursor_past(page: Page) -> Past | None:
@@ -63,14 +63,10 @@ def _cursor_past(page: Page) -> Past | None:
     try:
         since = datetime.fromisoformat(key[0])
     except (ValueError, TypeError):
-        raise _bad_cursor() from None
+        raise bad_cursor() from None
     if since.tzinfo is None or not isinstance(key[1], str):
-        raise _bad_cursor()
+        raise bad_cursor()
     return Past(since, key[1])
-
-
-def _bad_cursor() -> Problem:
-    return Problem(400, "bad_cursor", "Start again without the cursor; this one is not ours.")
 
 
 async def list_devices(request: web.Request) -> web.StreamResponse:
