@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
 from services.console.store import audit_names as store
 from services.console.store.audit_names import Named
-from services.console.views.sentences import actor_text, asked_text, devices_text
+from services.console.views.sentences import actor_text, asked_text
 from shared.db.pool import Connection, Pool, transaction
 
 Row = dict[str, Any]
@@ -78,18 +76,15 @@ class Naming:
         texts = [row[name] for row in rows for name in ("actor", "target", "via") if row[name]]
         async with transaction(self._pool) as tx:
             asked = await _asked(tx, rows)
-            texts += [one["device"] for one in asked.values() if "device" in one]
-            known = await store.names(tx, {UUID(found) for text in texts for found in _ids(text)})
+            known = await store.names(tx, _all_ids([*texts, *_devices(asked)]))
         return [{**row, **_words(row, known, asked)} for row in rows]
 
     async def subjects(self, subjects: Iterable[str]) -> dict[str, Shown]:
         """What events are about, in words; what has no name is left out."""
         texts = {one for one in subjects if _ids(one)}
         async with transaction(self._pool) as tx:
-            found = await store.commands(tx, texts)
-            asked = {target: orjson.loads(after) for target, after in found.items()}
-            ids = {UUID(one) for text in [*texts, *found.values()] for one in _ids(text)}
-            known = await store.names(tx, ids)
+            asked = await store.commands(tx, texts)
+            known = await store.names(tx, _all_ids([*texts, *_devices(asked)]))
         shown = {text: _command(text, known, asked) for text in asked}
         return shown | {text: _thing(text, one) for text in texts if (one := _named(text, known))}
 
@@ -116,12 +111,18 @@ def action_text(action: str) -> str:
 async def _asked(tx: Connection, rows: Iterable[Row]) -> dict[str, Row]:
     """Of each command that is a target: its kind, and its devices; only what is on record."""
     about = [row for row in rows if _is_of_command(row)]
-    asked = {row["target"]: row["after"] for row in about if row["action"] == _CREATE}
-    others = {row["target"] for row in about} - asked.keys()
-    if others:
-        found = await store.commands(tx, others)
-        asked |= {target: orjson.loads(after) for target, after in found.items()}
-    return {target: one for target, one in asked.items() if one and "kind" in one}
+    here = {row["target"]: row["after"] for row in about if row["action"] == _CREATE}
+    others = {row["target"] for row in about} - here.keys()
+    found = await store.commands(tx, others) if others else {}
+    return found | {target: one for target, one in here.items() if one and "kind" in one}
+
+
+def _devices(asked: Mapping[str, Row]) -> list[str]:
+    return [one["device"] for one in asked.values() if "device" in one]
+
+
+def _all_ids(texts: Iterable[str]) -> set[UUID]:
+    return {UUID(found) for text in texts for found in _ids(text)}
 
 
 def _is_of_command(row: Row) -> bool:
@@ -154,8 +155,7 @@ def _command(target: str, known: Mapping[UUID, Named], asked: Mapping[str, Row])
     if one is None:
         return Shown("A command", path)
     device = _named(str(one.get("device", "")), known)
-    whom = device.name if device else devices_text(one.get("targets", 0))
-    return Shown(asked_text(one["kind"], whom), path)
+    return Shown(asked_text(one, device.name if device else None), path)
 
 
 def _whom(row: Row, known: Mapping[UUID, Named]) -> Shown:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
+
+import orjson
 
 from shared.db.pool import Connection
 
@@ -64,9 +67,11 @@ async def names(tx: Connection, ids: Iterable[UUID]) -> dict[UUID, Named]:
     return {row["id"]: Named(row["kind"], row["name"]) for row in rows}
 
 
-async def commands(tx: Connection, targets: Iterable[str]) -> dict[str, str]:
-    """Target → what was recorded when it was asked for, as JSON."""
-    return {row["target"]: row["after"] for row in await tx.fetch(COMMANDS, list(targets))}
+async def commands(tx: Connection, targets: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Target → what was recorded when it was asked for: its kind, and its device or how many."""
+    rows = await tx.fetch(COMMANDS, list(targets))
+    found = {row["target"]: orjson.loads(row["after"]) for row in rows}
+    return {target: asked for target, asked in found.items() if asked and "kind" in asked}
 
 
 async def find(tx: Connection, words: str) -> str | None:

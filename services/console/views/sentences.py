@@ -103,9 +103,11 @@ def command_text(kind: str | None) -> str:
     return text[:1].upper() + text[1:]
 
 
-def asked_text(kind: str, whom: str) -> str:
-    """A command and whom it is for, as a person would tell it: `Lock Ada's iPhone`."""
-    text = f"{_verb(kind)} {whom}"
+def asked_text(asked: Row, name: str | None) -> str:
+    """What is on record of a command and the name of its device, if it is for one that has a name,
+    as a person would tell it: `Lock Ada's iPhone`.
+    """
+    text = f"{_verb(asked['kind'])} {name or devices_text(asked.get('targets', 0))}"
     return text[:1].upper() + text[1:]
 
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
 from services.console.store import audit_names as names
-from services.console.views.sentences import DEVICE, asked_text, devices_text, sentence
+from services.console.views.sentences import DEVICE, asked_text, sentence
 from shared.db.pool import Connection
 
 Row = dict[str, Any]
@@ -28,15 +26,11 @@ async def _asked(tx: Connection, rows: Sequence[Row]) -> dict[str, str]:
     wanted = {_command(row) for row in rows if row["kind"] in _OF_COMMANDS} - {""}
     if not wanted:
         return {}
-    found = {one: orjson.loads(text) for one, text in (await names.commands(tx, wanted)).items()}
+    found = await names.commands(tx, wanted)
     devices = {UUID(one["device"]) for one in found.values() if one.get("device")}
     known = {str(one): named.name for one, named in (await names.names(tx, devices)).items()}
     return {
-        command: asked_text(
-            one["kind"], known.get(one.get("device")) or devices_text(one.get("targets", 0))
-        )
-        for command, one in found.items()
-        if "kind" in one
+        command: asked_text(one, known.get(one.get("device", ""))) for command, one in found.items()
     }
 
 
