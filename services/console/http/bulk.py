@@ -13,13 +13,17 @@ from pydantic import Field
 
 from services.console.actions import BULK_BY_NAME, REQUEST, Action
 from services.console.http.budgets import Budgets, budgets_for
-from services.console.http.device_actions import MOST as MOST_BYTES
-from services.console.http.device_actions import UNSURE, ActionForm, act_of, read_form
+from services.console.http.device_actions import (
+    MAX_FORM,
+    UNSURE,
+    ActionForm,
+    ask_for,
+    read_form,
+)
 from services.console.http.device_models import DeviceFilters
 from services.console.http.devices import READ
 from services.console.http.keys import SELECTION
 from services.console.http.pages import (
-    ask,
     go_to,
     page,
     parse_pairs,
@@ -27,8 +31,9 @@ from services.console.http.pages import (
     person,
     query_pairs,
 )
-from services.console.http.step_up import NEEDED, carry, confirmed
+from services.console.http.step_up import NEEDED, carry
 from services.console.views.selection import MOST, Chosen, Counted
+from services.console.views.sentences import devices_text
 from shared.events.base import uuid7
 from shared.runtime.internal import InternalCallFailed
 from shared.runtime.problems import Problem
@@ -64,21 +69,13 @@ async def do_bulk(request: web.Request) -> web.StreamResponse:
     """POST /bulk/{name}: ask command_queue for one command to all of them."""
     action, query, form = _action(request), bulk_query(request), read_form(request, BulkForm)
     chosen = await chosen_by(request, query, action.one_by_one, *action.needs)
-    if complaint := _complaint(action, form, chosen):
+    digest = _digest(chosen.device_ids)
+    if complaint := _complaint(action, form, len(chosen.device_ids), digest):
         return await _dialog(request, action, query, chosen, form, complaint, 422)
+    carry(request, "devices", digest)
+    many = devices_text(len(chosen.device_ids))
     try:
-        if not action.harmless:
-            carry(request, "devices", _digest(chosen.device_ids))
-            act = await act_of(request, action, form)
-            await confirmed(request, f"{act}: {_many(len(chosen.device_ids))}")
-        body = {
-            "kind": action.kind,
-            "params": {**action.fixed, **form.params(action)},
-            "device_ids": [str(one) for one in chosen.device_ids],
-            "idempotency_key": str(form.key),
-            "reason": form.reason or None,
-        }
-        accepted = await ask(request, "command_queue", "POST", "/api/v1/commands", body)
+        accepted = await ask_for(request, action, form, chosen.device_ids, many)
     except InternalCallFailed:
         return await _dialog(request, action, query, chosen, form, UNSURE, 503)
     except Problem as problem:
@@ -91,19 +88,16 @@ async def do_bulk(request: web.Request) -> web.StreamResponse:
 
 
 def _digest(device_ids: Sequence[UUID]) -> str:
-    return hashlib.sha256(b"".join(one.bytes for one in sorted(device_ids))).hexdigest()
+    return hashlib.sha256(b"".join(sorted(one.bytes for one in device_ids))).hexdigest()
 
 
-def _many(count: int) -> str:
-    return "1 device" if count == 1 else f"{count:,} devices"
-
-
-def _complaint(action: Action, form: BulkForm, chosen: Chosen) -> str | None:
-    count = len(chosen.device_ids)
+def _complaint(action: Action, form: BulkForm, count: int, digest: str) -> str | None:
     if not 0 < count <= MOST:
         return f"A command goes to at least one device and at most {MOST:,}. Nothing was done."
-    if form.count != count or form.devices not in ("", _digest(chosen.device_ids)):
-        return f"The list has changed: it is {_many(count)} now. Nothing was done: look again."
+    if form.count != count or form.devices not in ("", digest):
+        return (
+            f"The list has changed: it is {devices_text(count)} now. Nothing was done: look again."
+        )
     return None if action.harmless else _unconfirmed(action, form, count)
 
 
@@ -174,7 +168,7 @@ async def _dialog(
         here=request.path_qs,
         count=count,
         most=MOST,
-        many=_many(count),
+        many=devices_text(count),
         left_out=chosen.left_out,
         budgets=Budgets([]) if none else await budgets_for(request, action),
     )
@@ -182,8 +176,7 @@ async def _dialog(
 
 def _route(method: str, handler: Any, summary: str) -> Route:
     where = "/bulk/{name}"
-    most = MOST_BYTES
-    return permitted_page(method, where, handler, REQUEST, summary, scoped=True, max_body=most)
+    return permitted_page(method, where, handler, REQUEST, summary, scoped=True, max_body=MAX_FORM)
 
 
 ROUTES = (

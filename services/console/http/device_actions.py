@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -35,7 +36,7 @@ from shared.runtime.problems import Problem
 from shared.runtime.routes import Handler, Route
 
 Values = dict[str, Any]
-MOST: Final = 4 * PROFILE_LETTERS
+MAX_FORM: Final = 4 * PROFILE_LETTERS
 """Bytes of a form: of a letter that HTML writes as three, and some more."""
 _Text = Annotated[str, Field(max_length=1000)]
 UNSURE: Final = (
@@ -95,15 +96,7 @@ async def do_action(request: web.Request) -> web.StreamResponse:
         return await _dialog(request, action, device, form, complaint=complaint, status=422)
     whom = f"{name_of(device)} ({typed_for(device)})"
     try:
-        await confirmed(request, f"{await act_of(request, action, form)}: {whom}")
-        body = {
-            "kind": action.kind,
-            "params": form.params(action),
-            "device_ids": [str(device["device_id"])],
-            "idempotency_key": str(form.key),
-            "reason": form.reason,
-        }
-        accepted = await ask(request, "command_queue", "POST", "/api/v1/commands", body)
+        accepted = await ask_for(request, action, form, [device["device_id"]], whom)
     except InternalCallFailed:
         return await _dialog(request, action, device, form, complaint=UNSURE, status=503)
     except Problem as problem:
@@ -142,7 +135,23 @@ def read_form(request: web.Request, model: type[F]) -> F:
     return form.model_copy(update={"profile": profile, "kept": form.kept if profile else None})
 
 
-async def act_of(request: web.Request, action: Action, form: ActionForm) -> str:
+async def ask_for(
+    request: web.Request, action: Action, form: ActionForm, device_ids: Sequence[UUID], whom: str
+) -> Values:
+    """Have the person confirm it and command_queue take it; raises the Problem of either."""
+    if not action.harmless:
+        await confirmed(request, f"{await _act_of(request, action, form)}: {whom}")
+    body = {
+        "kind": action.kind,
+        "params": {**action.fixed, **form.params(action)},
+        "device_ids": [str(one) for one in device_ids],
+        "idempotency_key": str(form.key),
+        "reason": form.reason or None,
+    }
+    return await ask(request, "command_queue", "POST", "/api/v1/commands", body)
+
+
+async def _act_of(request: web.Request, action: Action, form: ActionForm) -> str:
     """What a person confirms; raises the Problem of what cannot be sent at all."""
     if not action.judged:
         return action.title
@@ -230,7 +239,9 @@ async def _dialog(
 
 def _route(method: str, path: str, handler: Handler, permission: str, summary: str) -> Route:
     where = f"/devices/{{device_id}}{path}"
-    return permitted_page(method, where, handler, permission, summary, scoped=True, max_body=MOST)
+    return permitted_page(
+        method, where, handler, permission, summary, scoped=True, max_body=MAX_FORM
+    )
 
 
 ROUTES = (
