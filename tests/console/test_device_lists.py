@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 
 from services.console.store import view_lists as lists
+from services.console.store.view_conditions import conditions
 from services.console.views.filters import Filters, Order, Place, Sort
 from shared.events import uuid7
 from shared.events.compliance import VerdictState
@@ -376,7 +377,7 @@ async def test_a_device_that_leaves_the_group_is_out_of_sight(view: Console) -> 
 async def test_whoever_asks_by_group_or_tag_uses_its_index(view: Console, column: str) -> None:
     """These indexes leave out devices without any: a condition says that it wants none of them."""
     filters = Filters(group=(uuid7(),)) if column == "groups" else Filters(tag=("field",))
-    matching = lists.conditions(filters, None, START)
+    matching = conditions(filters, None, START)
     async with view.service.context.pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
         statement = f"EXPLAIN SELECT device_id FROM device WHERE {matching.where}"
@@ -402,7 +403,7 @@ async def test_the_order_of_last_seen_is_read_by_its_index(
         await connection.execute("SET LOCAL enable_bitmapscan = off")
         order = Order(Sort.SEEN, descending, Place(START, uuid7()))
         explaining: Any = Explaining()
-        await lists.page(explaining, lists.conditions(Filters(), None, START), order, 51)
+        await lists.page(explaining, conditions(Filters(), None, START), order, 51)
     for plan in plans:
         assert "device_seen_order" in plan
         assert "Sort" not in plan

@@ -13,6 +13,7 @@ from services.console.store import view_activity as activity
 from services.console.store import view_lists as lists
 from services.console.store import view_tallies as tallies
 from services.console.store import view_verdicts as verdicts
+from services.console.store.view_conditions import Conditions, conditions, named
 from services.console.views import export
 from services.console.views.filters import MONTH, Filters, Order, Place, Sort, as_id
 from services.console.views.sentences import actor_text
@@ -105,7 +106,7 @@ class Views:
         came since is looked at, however large the fleet is.
         """
         async with self._reading() as tx:
-            matching = lists.conditions(filters, reach, self._clock.now())
+            matching = conditions(filters, reach, self._clock.now())
             matching.add("device.device_id > {0}", known)
             await lists.search(tx, matching, filters.words)
             return await lists.count(tx, matching, most)
@@ -220,13 +221,13 @@ def unknown() -> Problem:
 
 async def found_by(
     tx: Connection, filters: Filters, reach: Reach, now: datetime
-) -> tuple[lists.Conditions, Total]:
+) -> tuple[Conditions, Total]:
     """What is on a list, and how long it is: a kept number where there is one, else counted so far.
 
     Whatever has few devices is found first and ordered then: a walk along the order until enough of
     them have come would be long, and nobody can tell PostgreSQL how long.
     """
-    matching = lists.conditions(filters, reach, now)
+    matching = conditions(filters, reach, now)
     if reach is None and filters == Filters(status=filters.status):
         of_status = (await tallies.read(tx, ["status"])).get("status", {})
         wanted = filters.status or tuple(of_status)
@@ -239,7 +240,7 @@ async def found_by(
     found = await lists.few(tx, matching, COUNTED + 1)
     if len(found) > COUNTED:
         return matching, Total(COUNTED, exact=False)
-    return lists.named(found), Total(len(found), exact=True)
+    return named(found), Total(len(found), exact=True)
 
 
 async def _policies(tx: Connection) -> list[Row]:

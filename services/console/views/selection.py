@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from services.console.store import view_lists as lists
+from services.console.store.view_conditions import conditions
 from services.console.views.filters import Filters
 from shared.db.pool import READING, Pool, transaction
 from shared.events.devices import Platform
@@ -76,13 +77,13 @@ class Selection:
 
     async def _count(self, filters: Filters, reach: Reach) -> int:
         async with transaction(self._pool, READING) as tx:
-            matching = lists.conditions(filters, reach, self._clock.now())
+            matching = conditions(filters, reach, self._clock.now())
             await lists.search(tx, matching, filters.words)
             return await lists.count(tx, matching, MOST + 1)
 
     async def _ids(self, filters: Filters, reach: Reach) -> list[UUID]:
         async with transaction(self._pool, READING) as tx:
-            matching = lists.conditions(filters, reach, self._clock.now())
+            matching = conditions(filters, reach, self._clock.now())
             await lists.search(tx, matching, filters.words)
             return await lists.few(tx, matching, MOST + 1)
 
