@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from aiohttp import web
 
 from services.console import bundle
 from services.console.asking import Asking
@@ -85,9 +88,13 @@ from services.console.views.selection import Selection
 from services.console.webhooks.keeping import Keeping
 from services.console.webhooks.sending import Sending
 from services.console.webhooks.settings import Webhooks
+from shared.db.pool import Pool
 from shared.runtime import outbound
+from shared.runtime.clock import Clock
 from shared.runtime.service import Context, Parts, Service
 from shared.sealed import WEBHOOK_KEYS, LocalCipher
+
+Values = dict[web.AppKey[Any], Any]
 
 
 @asynccontextmanager
@@ -113,16 +120,8 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
         flows = Flows(pool, clock, known, discovery, Exchange(client, discovery))
         yield Parts(
             values={
-                keys.SETUP: Setup(pool, clock, passwords, sessions),
-                keys.AUDIT: Audit(pool),
-                keys.EVIDENCE: Exporting(pool, clock),
-                keys.NAMING: Naming(pool),
-                keys.STANDINGS: Standings(pool, clock),
-                keys.SESSIONS: sessions,
-                keys.SIGNING_IN: signing_in,
-                keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
-                keys.OWN_FACTORS: OwnFactors(pool, signing_in),
-                keys.OWN_PASSWORD: OwnPassword(pool, clock, passwords, sessions, throttle),
+                **_by_themselves(context),
+                **_of_oneself(pool, clock, sessions, throttle, passwords, signing_in),
                 keys.SEALED: emergency,
                 keys.WEBHOOKS: Webhooks(pool, clock, for_webhooks, client, keeping),
                 keys.SENDING: sending,
@@ -130,16 +129,7 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
                 keys.PROVIDERS: known,
                 keys.ENTERING: Entering(pool, clock, flows, directory, sessions, throttle),
                 keys.LINKING: Linking(pool, clock, known),
-                keys.TICKETS: Tickets(pool, clock),
-                keys.GRANTING: Granting(pool, clock),
                 keys.TOKENS: Tokens(pool, clock, context.tokens.signer, throttle),
-                keys.CONSOLE_URL: settings.address,
-                keys.ASKING: Asking(context.internal, context.tokens.signer),
-                keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
-                keys.VIEWS: Views(pool, clock),
-                keys.SELECTION: Selection(pool, clock),
-                keys.SAVED_VIEWS: SavedViews(pool, clock),
-                keys.FORMS: context.cipher,
                 keys.HUB: hub,
             },
             handlers=keeping.beside(HANDLERS),
@@ -148,6 +138,45 @@ async def build(context: Context[ConsoleSettings]) -> AsyncIterator[Parts]:
             ),
             door=ConsoleDoor(sessions, known, settings.address),
         )
+
+
+def _by_themselves(context: Context[ConsoleSettings]) -> Values:
+    """The parts that need none of the others."""
+    settings, pool, clock = context.settings, context.pool, context.clock
+    return {
+        keys.AUDIT: Audit(pool),
+        keys.EVIDENCE: Exporting(pool, clock),
+        keys.NAMING: Naming(pool),
+        keys.STANDINGS: Standings(pool, clock),
+        keys.TICKETS: Tickets(pool, clock),
+        keys.GRANTING: Granting(pool, clock),
+        keys.CONSOLE_URL: settings.address,
+        keys.ASKING: Asking(context.internal, context.tokens.signer),
+        keys.BUNDLE: Bundle.load(settings.assets_dir, bundle.OWN),
+        keys.VIEWS: Views(pool, clock),
+        keys.SELECTION: Selection(pool, clock),
+        keys.SAVED_VIEWS: SavedViews(pool, clock),
+        keys.FORMS: context.cipher,
+    }
+
+
+def _of_oneself(
+    pool: Pool,
+    clock: Clock,
+    sessions: Sessions,
+    throttle: Throttle,
+    passwords: Passwords,
+    signing_in: SigningIn,
+) -> Values:
+    """Who one is, by what one proves it, and how that is changed."""
+    return {
+        keys.SETUP: Setup(pool, clock, passwords, sessions),
+        keys.SESSIONS: sessions,
+        keys.SIGNING_IN: signing_in,
+        keys.STEP_UP: StepUp(pool, clock, sessions, signing_in, throttle),
+        keys.OWN_FACTORS: OwnFactors(pool, signing_in),
+        keys.OWN_PASSWORD: OwnPassword(pool, clock, passwords, sessions, throttle),
+    }
 
 
 SERVICE = Service(
