@@ -23,7 +23,7 @@ class Charge:
     what: str
     actor: str
     device_ids: Sequence[UUID] = ()
-    """None: it is about no device by name."""
+    """Empty: it is about no device by name."""
 
 
 async def charge(internal: InternalClient, act: Charge) -> None:

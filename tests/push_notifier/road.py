@@ -72,6 +72,13 @@ class Road:
         changed = await self.events(PushCertificateChanged)
         return str(changed[-1].topic)
 
+    async def waiting(self) -> tuple[UUID, UUID]:
+        """A new device (TOKEN) and its channel, for which a command waits."""
+        device = uuid7()
+        channel = await self.enroll(device, TOKEN, self.clock.now())
+        await self.queue(device, channel)
+        return device, channel
+
     async def enroll(
         self, device: UUID, token: str, since: datetime, *, state: Any = "enrolled"
     ) -> UUID:

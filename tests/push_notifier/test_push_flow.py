@@ -119,9 +119,7 @@ async def test_a_quarantined_enrollment_is_never_woken_and_takes_no_ones_place(r
 
 
 async def test_a_silent_device_is_woken_again_on_schedule(road: Road) -> None:
-    device = uuid7()
-    channel = await road.enroll(device, TOKEN, road.clock.now())
-    await road.queue(device, channel)
+    await road.waiting()
     await road.sender.run()
     waits = (*road.settings.repush_after, road.settings.repush_after[-1])
     for pushed, wait in enumerate(waits, start=1):
@@ -134,9 +132,7 @@ async def test_a_silent_device_is_woken_again_on_schedule(road: Road) -> None:
 
 
 async def test_an_emptied_queue_ends_the_schedule(road: Road) -> None:
-    device = uuid7()
-    channel = await road.enroll(device, TOKEN, road.clock.now())
-    await road.queue(device, channel)
+    device, channel = await road.waiting()
     await road.sender.run()
     await road.finish(device, channel, empty=True)
     road.clock.advance(timedelta(days=2))

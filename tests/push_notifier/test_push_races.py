@@ -6,14 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from shared.events.base import uuid7
 from tests.push_notifier.road import TOKEN, Road
 
 
 async def test_a_crash_between_claim_and_record_repeats_the_push(road: Road) -> None:
-    device = uuid7()
-    channel = await road.enroll(device, TOKEN, road.clock.now())
-    await road.queue(device, channel)
+    await road.waiting()
     async with road.pool.acquire() as connection:
         await connection.execute(
             "UPDATE channel SET next_push_at = $1::timestamptz + interval '60 s', attempts = 1",
@@ -29,9 +26,7 @@ async def test_a_crash_between_claim_and_record_repeats_the_push(road: Road) -> 
 async def test_a_token_that_comes_while_the_old_one_is_pushed_is_pushed_at_once(
     road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = uuid7()
-    channel = await road.enroll(device, TOKEN, road.clock.now())
-    await road.queue(device, channel)
+    device, _ = await road.waiting()
     async with road.push_on_its_way(monkeypatch):
         await road.enroll(device, "0b" * 32, road.clock.now() + timedelta(seconds=1))
     await road.sender.run()
@@ -42,9 +37,7 @@ async def test_work_that_comes_while_a_push_for_finished_work_is_on_its_way_is_p
     road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The device may be quicker than the answer of APNs."""
-    device = uuid7()
-    channel = await road.enroll(device, TOKEN, road.clock.now())
-    await road.queue(device, channel)
+    device, channel = await road.waiting()
     async with road.push_on_its_way(monkeypatch):
         await road.finish(device, channel, empty=True)
         await road.queue(device, channel)
@@ -55,9 +48,7 @@ async def test_work_that_comes_while_a_push_for_finished_work_is_on_its_way_is_p
 async def test_a_queue_emptied_while_a_push_is_on_its_way_ends_the_schedule(
     road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = uuid7()
-    channel = await road.enroll(device, TOKEN, road.clock.now())
-    await road.queue(device, channel)
+    device, channel = await road.waiting()
     async with road.push_on_its_way(monkeypatch):
         await road.finish(device, channel, empty=True)
     road.clock.advance(timedelta(days=1))
